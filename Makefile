@@ -1,0 +1,61 @@
+# Everything a person needs: `make` lists it. Only Python (3.10 to 3.13) and git must be there.
+PYTHON ?= python3
+ARGS ?=
+VENV := .venv
+BIN := $(VENV)/bin
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.DEFAULT_GOAL := help
+.PHONY: help train eval test quick check lint format bench wheel clean
+
+help: ## list these targets
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sort | \
+		awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
+	@echo '  Options go by ARGS, as in: make train ARGS="dataset=brca seed=1"'
+
+train: $(VENV)/.installed ## set up and train (default: the main job on bundled data)
+	$(BIN)/python -m mmeq.train $(ARGS)
+
+eval: $(VENV)/.installed ## evaluate a run again: make eval ARGS="run=runs/…"
+	$(BIN)/python -m mmeq.eval $(ARGS)
+
+test: $(VENV)/.installed-test ## set up and run all tests
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 $(ARGS)
+
+quick: $(VENV)/.installed-test ## run the tests that take seconds
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m "not slow" $(ARGS)
+
+check: lint test ## format check, lint, types and all tests
+
+lint: $(VENV)/.installed-test ## format check, lint and types
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+format: $(VENV)/.installed-test ## format the code
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: $(VENV)/.installed-test ## measure speed and the table of methods (long)
+	$(BIN)/python experiments/bench/bench.py $(ARGS)
+
+wheel: $(VENV)/.installed-test ## build dist/mmeq-*.whl
+	$(BIN)/python -m hatchling build -t wheel
+
+clean: ## remove what was built, the environment too; runs/ stays
+	rm -rf $(VENV) dist build .build *.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] < (3, 14))' || { \
+		echo 'mmeq needs Python 3.10 to 3.13, and "$(PYTHON)" is not one:' \
+		'name another by make PYTHON=python3.12' >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.installed: pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install --quiet -e .
+	touch $@
+
+$(VENV)/.installed-test: pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install --quiet -e '.[test]'
+	touch $@ $(VENV)/.installed

@@ -1,0 +1,1 @@
+"""What a run does beside training: schedule, record, print, draw and guard."""

@@ -1,0 +1,167 @@
+"""What every main shares: Hydra's own errors in plain words, and a clean exit."""
+
+from __future__ import annotations
+
+import functools
+import os
+import re
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NoReturn, TypeVar
+
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from hydra.errors import CompactHydraException, MissingConfigException, OverrideParseException
+from omegaconf import DictConfig, OmegaConf
+
+from mmeq.config.paths import conf_dir, groups
+from mmeq.config.runs import child_rank
+from mmeq.errors import MmeqError, did_you_mean
+
+MISTAKE = 2
+"""Exit status for what the user can put right."""
+
+FULL = "HYDRA_FULL_ERROR"
+Result = TypeVar("Result")
+
+
+def run_dir_of(resume: str | None, fresh: str) -> str:
+    """Resolve ``hydra.run.dir``: the folder to resume, or a fresh one."""
+    return fresh if resume is None else str(resume)
+
+
+def prepare() -> None:
+    """Register what the YAML files of ``conf/hydra`` refer to."""
+    OmegaConf.register_new_resolver("mmeq.run_dir", run_dir_of, replace=True)
+
+
+def call(main: Callable[[], Any], config_name: str) -> None:
+    """Call a Hydra main; a command line that Hydra refuses becomes one message and status 2.
+
+    Set ``HYDRA_FULL_ERROR=1`` for the traceback.
+    """
+    full = os.environ.get(FULL) == "1"
+    os.environ[FULL] = "1"  # Hydra then raises, where it would print a traceback and leave
+    try:
+        main()
+    except CompactHydraException as error:
+        if full:
+            raise
+        leave(explain(error, config_name, sys.argv[1:]))
+    except ValueError as error:
+        if full or "Config group override" not in str(error):
+            raise
+        wrong = [a for a in sys.argv[1:] if a.partition("=")[0] in groups()]
+        leave(f"{' '.join(wrong)}: a group takes the name of one of its choices; see --help")
+    finally:
+        if not full:
+            os.environ.pop(FULL, None)
+
+
+def task(function: Callable[[DictConfig], Result]) -> Callable[[DictConfig], Result]:
+    """Decorate what Hydra calls: a mistake of the user becomes one message and status 2."""
+    full = os.environ.get(FULL) == "1"
+
+    @functools.wraps(function)
+    def wrapped(cfg: DictConfig) -> Result:
+        try:
+            return function(cfg)
+        except MmeqError as error:
+            if full:
+                raise
+            leave(str(error))
+
+    return wrapped
+
+
+def leave(message: str) -> NoReturn:
+    """Print the message, with the rank where there are several, and exit."""
+    rank = f" (rank {os.environ.get('LOCAL_RANK')})" if child_rank() else ""
+    print(f"mmeq{rank}: {message}", file=sys.stderr)
+    sys.exit(MISTAKE)
+
+
+def explain(error: CompactHydraException, config_name: str, arguments: list[str]) -> str:
+    """Say what Hydra means, with the nearest valid name.
+
+    Args:
+        error: what it raised.
+        config_name: of the main.
+        arguments: of the command line.
+    """
+    if isinstance(error, MissingConfigException) and error.options:
+        group, _, choice = str(error.missing_cfg_file).rpartition("/")
+        return f"there is no {group}={choice}" + did_you_mean(choice, error.options)
+    if isinstance(error, OverrideParseException):
+        first = str(error).splitlines()[0]
+        return f"{error.override} cannot be read: {first}; an override is written option=value"
+    found = re.match(r"Could not override '([^']+)'", str(error))
+    if found is None:
+        cause = error.__cause__
+        said = [str(error).strip(), *(str(cause).splitlines()[:1] if cause else [])]
+        return "\n".join(said)
+    key = found[1]
+    known = neighbours(key, config_name, arguments)
+    last = key.rpartition(".")[2]
+    return f"there is no option {key}" + did_you_mean(last, known)
+
+
+def neighbours(key: str, config_name: str, arguments: list[str]) -> list[str]:
+    """Return the names that could stand at the place of a key that does not exist."""
+    chosen = [a for a in arguments if a.lstrip("+~").partition("=")[0] in groups()]
+    GlobalHydra.instance().clear()
+    try:
+        with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+            node: Any = compose(config_name, overrides=chosen)
+    except CompactHydraException:
+        return list(groups())
+    names = list(groups())
+    for part in key.split(".")[:-1]:
+        if not isinstance(node, DictConfig) or part not in node:
+            return []
+        node, names = node._get_node(part), []
+    return sorted({*(map(str, node) if isinstance(node, DictConfig) else ()), *names})
+
+
+def output_dir() -> Path:
+    """Return the folder of the run that Hydra has begun."""
+    from hydra.core.hydra_config import HydraConfig
+
+    return Path(HydraConfig.get().runtime.output_dir)
+
+
+def given_overrides() -> list[str]:
+    """Return the overrides of the command line, Hydra's own left out."""
+    from hydra.core.hydra_config import HydraConfig
+
+    raw: Any = OmegaConf.to_container(HydraConfig.get().overrides.task, resolve=False)
+    return list(raw)
+
+
+def refuse_impossible_launch(trainer: dict[str, Any]) -> None:
+    """Refuse launches that would give the ranks different folders or start sweeps in each.
+
+    Raises:
+        MmeqError: for several devices in a multirun, and for an external launcher without a
+            folder given by name.
+    """
+    from hydra.core.hydra_config import HydraConfig
+    from hydra.types import RunMode
+
+    from mmeq.config.build import processes
+
+    hydra = HydraConfig.get()
+    if hydra.mode == RunMode.MULTIRUN and processes(trainer) > 1:
+        raise MmeqError(
+            f"trainer.devices={trainer['devices']} with --multirun: each child rank would start "
+            "the sweep again; sweep on one device (trainer.devices=1), or start single runs"
+        )
+    external = os.environ.get("TORCHELASTIC_RUN_ID") or int(os.environ.get("SLURM_NTASKS", "1")) > 1
+    named = any(o.startswith("hydra.run.dir=") for o in hydra.overrides.hydra)
+    resume = any(o.startswith("resume=") for o in hydra.overrides.task)
+    if external and processes(trainer) > 1 and not (named or resume):
+        raise MmeqError(
+            "hydra.run.dir is not given, and a launcher started every rank by itself: each would "
+            "make a folder of its own; give hydra.run.dir=runs/<name>"
+        )

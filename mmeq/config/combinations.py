@@ -1,0 +1,120 @@
+"""Options that are right by themselves and impossible together; checked by small dry builds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from mmeq.config.instantiate import instantiate
+from mmeq.config.signatures import resolve
+from mmeq.errors import MmeqError, did_you_mean
+
+HYBRID_LIMIT = 6
+Tree = dict[str, Any]
+
+
+def combinations(tree: Tree) -> list[str]:
+    """Return what cannot work in a configuration whose names and types are right."""
+    problems = [*ranges(tree)]
+    dataset = dry(problems, "dataset", lambda: instantiate(tree["dataset"], **roots(tree)))
+    if dataset is not None:
+        problems += modalities(tree, dataset)
+    problems += optimizer(tree)
+    return problems
+
+
+def roots(tree: Tree) -> dict[str, Any]:
+    """Return what the dataset is given at run time."""
+    return {"data_root": tree["data_root"]} if tree["data_root"] is not None else {}
+
+
+def dry(problems: list[str], path: str, build: Callable[[], Any]) -> Any:  # noqa: ANN401
+    """Build something small; collect its complaint and return None when it refuses."""
+    try:
+        return build()
+    except (MmeqError, ValueError, TypeError) as error:
+        text = str(error)
+        problems.append(text if text.startswith(f"{path}.") else f"{path}: {text}")
+        return None
+
+
+def ranges(tree: Tree) -> Iterator[str]:
+    """Check the numbers that no constructor sees."""
+    lowest = {
+        "seed": 0,
+        "workers": 0,
+        "batch_size": 1,
+        "backbone.dim": 1,
+        "optim.accumulate": 1,
+        "trainer.max_epochs": 1,
+        "trainer.num_nodes": 1,
+    }
+    for path, least in lowest.items():
+        value: Any = tree
+        for key in path.split("."):
+            value = value[key]
+        if value < least:
+            yield f"{path}={value} is too small: give {least} or more"
+    clip = tree["optim"]["clip_norm"]
+    if clip is not None and clip <= 0:
+        yield f"optim.clip_norm={clip} stops training: give a positive number, or null for none"
+    devices = tree["trainer"]["devices"]
+    if isinstance(devices, str) and devices != "auto" and not devices.isdigit():
+        yield f"trainer.devices={devices!r}: give a number, a list of indices, -1 or auto"
+    if devices in (0, "0", []):
+        yield f"trainer.devices={devices!r}: give 1 or more"
+
+
+def modalities(tree: Tree, dataset: Any) -> list[str]:  # noqa: ANN401
+    """Check fusion, method, inference and backbone against the dataset's modalities."""
+    import torch
+
+    problems: list[str] = []
+    names = tuple(dataset.modalities)
+    count = len(names)
+    encoders = tree["backbone"]["encoders"]
+    for name, kind in dict(getattr(dataset, "kinds", {})).items():
+        if name in names and kind not in encoders:
+            problems.append(
+                f"modality {name!r} of {_title(tree)} is of kind {kind!r}, which backbone "
+                f"{tree['backbone']['name']!r} does not encode{did_you_mean(kind, encoders)}"
+            )
+    if tree["inference"] == "hybrid" and count > HYBRID_LIMIT:
+        problems.append(
+            f"inference=hybrid walks all {count}! orders of {count} modalities: give cyclic or "
+            f"memory_guided, or auto (hybrid is for {HYBRID_LIMIT} modalities at most)"
+        )
+    cls: Any = resolve(tree["method"]["_target_"])
+    least = getattr(cls, "min_modalities", 1)
+    if count < least:
+        problems.append(
+            f"the method ({cls.__name__}) needs {least} modalities or more, and dataset.modalities "
+            f"names {count} ({', '.join(names)})"
+        )
+        return problems
+    dry(problems, "method", lambda: instantiate(tree["method"], modalities=names, seed=0))
+    prior = torch.full((2,), 0.5)
+    dim = tree["backbone"]["dim"]
+    dry(
+        problems,
+        "fusion",
+        lambda: instantiate(tree["fusion"], modalities=count, dim=dim, classes=2, prior=prior),
+    )
+    return problems
+
+
+def optimizer(tree: Tree) -> list[str]:
+    """Build optimizer and schedule over one number, so that their own checks speak now."""
+    import torch
+
+    problems: list[str] = []
+    node, schedule = tree["optim"]["optimizer"], tree["optim"]["scheduler"]
+    parameters = [torch.nn.Parameter(torch.zeros(1))]
+    built = dry(problems, "optim.optimizer", lambda: instantiate(node, params=parameters))
+    if built is not None and schedule is not None:
+        dry(problems, "optim.scheduler", lambda: instantiate(schedule, optimizer=built))
+    return problems
+
+
+def _title(tree: Tree) -> str:
+    return str(tree["dataset"]["_target_"].rpartition(".")[2])

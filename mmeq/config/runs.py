@@ -1,0 +1,156 @@
+"""Run folders: a fresh one belongs to one run; ``resume=<folder>`` takes an old one up again."""
+
+from __future__ import annotations
+
+import json
+import os
+import warnings
+from pathlib import Path
+
+import yaml
+from omegaconf import DictConfig, OmegaConf
+
+from mmeq.config.validate import plain_tree
+from mmeq.errors import MmeqError
+
+MARKS = ("checkpoints", "history.jsonl", "results.json", "metrics.csv")
+"""What shows that a folder belongs to a run already."""
+
+HARMLESS = (
+    "trainer.max_epochs",
+    "trainer.max_time",
+    "trainer.accelerator",
+    "trainer.devices",
+    "trainer.num_nodes",
+    "workers",
+    "data_root",
+)
+"""What may change when a run goes on, without making it another run."""
+
+
+def resumed(cfg: DictConfig, overrides: list[str]) -> DictConfig:
+    """Return the configuration to train: ``cfg`` itself, or the one of the resumed folder.
+
+    Args:
+        cfg: as composed from the command line.
+        overrides: of the command line; on resume only `HARMLESS` ones may stand beside it.
+
+    Raises:
+        MmeqError: when the folder cannot be resumed, or an override would make another run.
+    """
+    if cfg.resume is None:
+        return cfg
+    folder = Path(cfg.resume)
+    old = read_config(folder, option="resume")
+    for override in overrides:
+        key, _, _ = override.partition("=")
+        if key == "resume":
+            continue
+        if key not in HARMLESS:
+            raise MmeqError(
+                f"{override} cannot be given with resume=: a resumed run keeps the configuration "
+                f"of its folder (only these may change: {', '.join(HARMLESS)})"
+            )
+        OmegaConf.update(old, key, OmegaConf.select(cfg, key))
+    _resumable(folder, old)
+    return old
+
+
+def _resumable(folder: Path, cfg: DictConfig) -> None:
+    if not (folder / "checkpoints" / "last.ckpt").is_file():
+        raise MmeqError(
+            f"resume={folder}: there is no checkpoint in {folder / 'checkpoints'}; "
+            "the run ended before its first epoch did: start it again without resume="
+        )
+    epochs, asked = trained_epochs(folder), int(cfg.trainer.max_epochs)
+    before = int(read_config(folder, option="resume").trainer.max_epochs)
+    if asked < epochs:
+        raise MmeqError(
+            f"trainer.max_epochs={asked}: {folder} has trained {epochs} epochs already; give more"
+        )
+    if (folder / "results.json").is_file() and asked <= before:
+        raise MmeqError(
+            f"resume={folder}: this run is complete ({epochs} of {before} epochs, results.json is "
+            f"written); to train on give a larger trainer.max_epochs, such as {before * 2}"
+        )
+    schedule = cfg.optim.scheduler or {}
+    if asked > before and before in schedule.values():
+        warnings.warn(
+            f"optim.scheduler was laid out for {before} epochs and goes on by its own formula "
+            f"up to epoch {asked}: a cosine rises again",
+            stacklevel=2,
+        )
+
+
+def trained_epochs(folder: Path) -> int:
+    """Return the number of epochs in the folder's history."""
+    history = folder / "history.jsonl"
+    lines = history.read_text(encoding="utf-8").splitlines() if history.is_file() else []
+    epochs = 0
+    for line in lines:
+        try:
+            epochs = int(json.loads(line)["epoch"]) + 1
+        except (ValueError, KeyError):
+            break  # the last line of a run that was killed while writing it
+    return epochs
+
+
+def read_config(folder: Path, option: str) -> DictConfig:
+    """Return the ``config.yaml`` of a run folder.
+
+    Args:
+        folder: the run folder.
+        option: the option that named it, for the message.
+
+    Raises:
+        MmeqError: when there is no such folder, or no run in it.
+    """
+    path = folder / "config.yaml"
+    if not path.is_file():
+        raise MmeqError(f"{option}={folder}: there is no run (no {path}); give a run folder")
+    cfg = OmegaConf.load(path)
+    if not isinstance(cfg, DictConfig):
+        raise MmeqError(f"{path} is not a configuration of mmeq")
+    return cfg
+
+
+def claim(run_dir: Path, cfg: DictConfig, overrides: list[str], *, resume: bool) -> None:
+    """Take the folder for this run and write ``config.yaml`` and ``overrides.txt``.
+
+    Args:
+        run_dir: the run folder.
+        cfg: the configuration.
+        overrides: of the command line.
+        resume: the folder is taken up again.
+
+    Raises:
+        MmeqError: when the folder belongs to another run.
+    """
+    from mmeq.files import write_text
+
+    if child_rank():
+        return  # the first rank has claimed it
+    found = [mark for mark in MARKS if (run_dir / mark).exists()]
+    if found and not resume:
+        raise MmeqError(
+            f"hydra.run.dir={run_dir}: the folder belongs to a run already (it has "
+            f"{', '.join(found)}); choose another, or go on with that run by resume={run_dir}"
+        )
+    text = yaml.safe_dump({**plain_tree(cfg), "resume": None}, sort_keys=False, allow_unicode=True)
+    write_text(run_dir / "config.yaml", text)
+    given = run_dir / "overrides.txt"
+    before = given.read_text(encoding="utf-8") if resume and given.is_file() else ""
+    write_text(given, before + "".join(f"{override}\n" for override in overrides))
+
+
+def child_rank() -> bool:
+    """Say whether this process is a rank that another one of the same run leads."""
+    ranks = (os.environ.get(name, "0") for name in ("RANK", "SLURM_PROCID", "LOCAL_RANK"))
+    return any(rank.isdigit() and int(rank) > 0 for rank in ranks)
+
+
+def remove_if_empty(run_dir: Path) -> None:
+    """Remove the folder that Hydra made, and its parent, when the run never began."""
+    for folder in (run_dir, run_dir.parent):
+        if folder.is_dir() and folder != Path.cwd() and not any(folder.iterdir()):
+            folder.rmdir()

@@ -1,0 +1,1 @@
+"""Data: specs, manifests, splits, the data module, and one file a dataset."""

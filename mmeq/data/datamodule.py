@@ -1,0 +1,192 @@
+"""The Lightning data module: a manifest, whole batches by index, standardisation, transforms.
+
+Shape suffixes: N samples, M modalities, B batch, C classes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
+
+import torch
+from lightning.pytorch import LightningDataModule
+from lightning.pytorch.utilities import rank_zero_warn
+from torch import Tensor
+from torch.utils.data import BatchSampler, DataLoader
+from torch.utils.data import Dataset as TorchDataset
+
+from mmeq.data.columns import SequenceColumn, VectorColumn
+from mmeq.data.leakage import check_leakage
+from mmeq.data.manifest import PARTS, TRAIN, Manifest
+from mmeq.data.sampler import EpochBatches, EvaluationSampler, TrainSampler, batch_generator
+from mmeq.data.spec import DatasetSpec
+from mmeq.errors import MmeqError, did_you_mean
+
+Transform = Callable[[Any, bool, torch.Generator], Any]
+
+
+class Dataset(Protocol):
+    """A dataset file's class: cheap to make, read by `load`."""
+
+    def load(self) -> Manifest:
+        """Read the data."""
+
+
+class Batches(TorchDataset[dict[str, Any]]):
+    """Gives whole batches of a manifest's rows; see `DataModule` for their form."""
+
+    def __init__(
+        self, manifest: Manifest, transforms: Mapping[str, Transform], training: bool, seed: int
+    ) -> None:
+        self.manifest, self.transforms = manifest, dict(transforms)
+        self.training, self.seed = training, seed
+
+    def __len__(self) -> int:
+        """N."""
+        return len(self.manifest)
+
+    def __getitem__(self, row: int) -> dict[str, Any]:
+        """A batch of one."""
+        return self.__getitems__([row])
+
+    def __getitems__(self, batch: list[int] | tuple[int, list[int]]) -> dict[str, Any]:
+        """A batch by its rows, or by (epoch, rows) as the training sampler gives it."""
+        epoch, rows = batch if isinstance(batch, tuple) else (0, batch)
+        manifest, rows_B = self.manifest, torch.tensor(rows, dtype=torch.int64)
+        inputs = {}
+        for modality, column in manifest.columns.items():
+            raw = column.batch(rows_B)
+            if modality in self.transforms:
+                generator = batch_generator(self.seed, epoch, rows, modality)
+                raw = self.transforms[modality](raw, self.training, generator)
+            inputs[modality] = raw
+        return {
+            "inputs": inputs,
+            "present": manifest.present[rows_B],
+            "label": manifest.labels[rows_B],
+            "index": rows_B,
+            "id": [manifest.ids[row] for row in rows],
+        }
+
+
+class DataModule(LightningDataModule):
+    """Serves a dataset's parts as batches.
+
+    A batch is ``{"inputs": {modality: Tensor | dict}, "present": bool [B, M], "label": int64 [B],
+    "index": int64 [B] (row of the manifest), "id": list[str]}``. Vectors and sequences are
+    standardised by the training part. Inputs of an absent modality are zeros.
+
+    Everything random depends on (seed, epoch, rows of the batch) alone: a resumed run, or one with
+    another number of workers, sees the same batches.
+
+    Args:
+        dataset: a dataset file's object.
+        batch_size: of one process.
+        workers: processes that prepare batches; 0 prepares them in the main process.
+        seed: of order and augmentation.
+        transforms: modality → ``(raw, training, generator) → Tensor | dict``, given by encoders;
+            may be set later (attribute ``transforms``), but before the first loader is made.
+    """
+
+    def __init__(
+        self,
+        dataset: Dataset,
+        batch_size: int = 64,
+        workers: int = 0,
+        seed: int = 0,
+        transforms: Mapping[str, Transform] | None = None,
+    ) -> None:
+        super().__init__()
+        if batch_size < 1:
+            raise MmeqError(f"batch_size={batch_size}: expected 1 or more")
+        if workers < 0:
+            raise MmeqError(f"workers={workers}: expected 0 or more")
+        if seed < 0:
+            raise MmeqError(f"seed={seed}: expected 0 or more")
+        self.dataset, self.batch_size, self.workers, self.seed = dataset, batch_size, workers, seed
+        self.transforms: dict[str, Transform] = dict(transforms or {})
+        self._manifest: Manifest | None = None
+
+    def setup(self, stage: str | None = None) -> None:
+        """Read and check the data, once.
+
+        Raises:
+            MmeqError: for data that no training should see: NaN or infinite values, a torn group
+                under a grouped protocol, an inconsistent manifest.
+        """
+        if self._manifest is not None:
+            return
+        manifest = self.dataset.load()
+        manifest.check()
+        for warning in check_leakage(manifest):
+            rank_zero_warn(warning)
+        train_N = torch.zeros(len(manifest), dtype=torch.bool)
+        train_N[manifest.rows(TRAIN)] = True
+        for m, (modality, column) in enumerate(manifest.columns.items()):
+            present_N = manifest.present[:, m]
+            if isinstance(column, VectorColumn | SequenceColumn):
+                fit_N = train_N & present_N
+                if not fit_N.any():
+                    raise MmeqError(f"modality {modality!r} is absent from the whole train part")
+                column = column.standardised(fit_N)
+            manifest.columns[modality] = column if present_N.all() else column.masked(present_N)
+        self._manifest = manifest
+
+    @property
+    def manifest(self) -> Manifest:
+        """Every sample, with standardised columns."""
+        if self._manifest is None:
+            raise RuntimeError("call setup() first")
+        return self._manifest
+
+    @property
+    def spec(self) -> DatasetSpec:
+        """What the dataset is made of."""
+        return self.manifest.spec
+
+    @property
+    def class_frequencies(self) -> Tensor:
+        """Shares float32 [C] of the classes among the training labels; they sum to 1."""
+        labels = self.manifest.labels[self.manifest.rows(TRAIN)]
+        return torch.bincount(labels, minlength=len(self.spec.classes)) / len(labels)
+
+    def train_dataloader(self) -> DataLoader[dict[str, Any]]:
+        """Shuffled batches of the train part."""
+        sampler = TrainSampler(self.manifest.rows(TRAIN).numpy(), self.seed)
+        return self._loader(EpochBatches(sampler, self.batch_size), training=True)
+
+    def val_dataloader(self) -> DataLoader[dict[str, Any]]:
+        """The validation part in order."""
+        return self.loader("validation")
+
+    def test_dataloader(self) -> DataLoader[dict[str, Any]]:
+        """The test part in order."""
+        return self.loader("test")
+
+    def loader(self, split: str) -> DataLoader[dict[str, Any]]:
+        """Return any part (train too) in order, without augmentation."""
+        if split not in PARTS:
+            raise MmeqError(f"no part {split!r}" + did_you_mean(split, PARTS))
+        sampler = EvaluationSampler(self.manifest.rows(split).numpy())
+        return self._loader(BatchSampler(sampler, self.batch_size, False), training=False)
+
+    def _loader(self, batches: BatchSampler, training: bool) -> DataLoader[dict[str, Any]]:
+        unknown = [name for name in self.transforms if name not in self.spec.names]
+        if unknown:
+            raise MmeqError(
+                f"a transform for the unknown modality {unknown[0]!r}"
+                + did_you_mean(unknown[0], self.spec.names)
+            )
+        return DataLoader(
+            Batches(self.manifest, self.transforms, training, self.seed),
+            batch_sampler=batches,
+            num_workers=self.workers,
+            collate_fn=_as_it_is,
+            pin_memory=torch.cuda.is_available(),
+            persistent_workers=self.workers > 0,
+        )
+
+
+def _as_it_is(batch: Any) -> Any:  # noqa: ANN401 - DataLoader's hook
+    """Batches come whole: nothing to collate."""
+    return batch

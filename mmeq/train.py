@@ -1,0 +1,64 @@
+"""Train a model: ``python -m mmeq.train [group=choice …] [option=value …]``; see ``--help``."""
+
+from __future__ import annotations
+
+import hydra
+from omegaconf import DictConfig
+
+from mmeq.config import Run, build, cli, conf_dir, runs, validate
+
+cli.prepare()
+
+
+@hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="train")
+@cli.task
+def train(cfg: DictConfig) -> float:
+    """Validate, build, fit, test, finish; return the monitored metric of the best epoch."""
+    run_dir, resume = cli.output_dir(), cfg.resume is not None
+    try:
+        overrides = cli.given_overrides()
+        cfg = runs.resumed(cfg, overrides)
+        validate(cfg)
+        cli.refuse_impossible_launch(cfg.trainer)
+        runs.claim(run_dir, cfg, overrides, resume=resume)
+        run = build(cfg, run_dir)
+    finally:
+        runs.remove_if_empty(run_dir)
+    done = False
+    try:
+        fit(run, resume=resume)
+        done = True
+    finally:
+        finish(run, exit_code=0 if done else 1)
+    score = run.trainer.checkpoint_callback.best_model_score
+    return float("nan") if score is None else float(score)
+
+
+def fit(run: Run, *, resume: bool) -> None:
+    """Train, then test the epoch that validation chose."""
+    from mmeq.loggers import log_config
+
+    last = run.run_dir / "checkpoints" / "last.ckpt"
+    log_config(run.trainer.loggers, run.cfg)
+    run.trainer.fit(
+        run.module, datamodule=run.datamodule, ckpt_path=last if resume else None, weights_only=True
+    )
+    run.trainer.test(
+        run.module, datamodule=run.datamodule, ckpt_path="best", verbose=False, weights_only=True
+    )
+
+
+def finish(run: Run, exit_code: int) -> None:
+    """Close what the run has opened, the loggers above all."""
+    from mmeq.loggers import finish_loggers
+
+    finish_loggers(run.trainer.loggers, exit_code)
+
+
+def main() -> None:
+    """Entry point of ``mmeq-train``."""
+    cli.call(train, config_name="train")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,89 @@
+"""A tiny real model on vectors that no file is needed for: what tests of the loop train."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import lightning
+import torch
+from torch import nn
+
+from mmeq.data.spec import DatasetSpec, Modality
+from mmeq.encoders.vector import VectorEncoder
+from mmeq.fusions.memory import Memory
+from mmeq.methods.shapley import Shapley
+from mmeq.module import MultimodalModule
+
+DIM, CLASSES, WIDTH = 8, 3, 5
+
+
+def toy_spec(modalities=3, complete=True):
+    names = ["a", "b", "c", "d", "e"][:modalities]
+    return DatasetSpec(
+        "toy",
+        "random",
+        tuple("xyz"),
+        tuple(Modality(name, "vector", (WIDTH,)) for name in names),
+        complete,
+    )
+
+
+def toy_batches(spec, batch=16, count=4, seed=0):
+    """Labels depend on all modalities; modality k is seen through more and more noise."""
+    generator = torch.Generator().manual_seed(seed)
+    centres = torch.randn(len(spec.modalities), CLASSES, WIDTH, generator=torch.Generator().manual_seed(9))
+    out = []
+    for number in range(count):
+        label = torch.randint(CLASSES, (batch,), generator=generator)
+        inputs = {
+            m.name: centres[k, label] + (0.5 + k) * torch.randn(batch, WIDTH, generator=generator)
+            for k, m in enumerate(spec.modalities)
+        }
+        index = torch.arange(batch) + number * batch
+        out.append(
+            {
+                "inputs": inputs,
+                "present": torch.ones(batch, len(spec.modalities), dtype=torch.bool),
+                "label": label,
+                "index": index,
+                "id": [f"s{i}" for i in index.tolist()],
+            }
+        )
+    return out
+
+
+def toy_module(
+    spec=None, method=Shapley, fusion=Memory, optimizer=partial(torch.optim.SGD, lr=0.1), **options
+):
+    spec = spec or toy_spec()
+    torch.manual_seed(0)
+    dropout = options.pop("dropout", 0.0)
+    encoders = nn.ModuleDict(
+        {m.name: VectorEncoder(m, DIM, hidden=12, dropout=dropout) for m in spec.modalities}
+    )
+    prior = torch.full((CLASSES,), 1 / CLASSES)
+    made = method(spec.names)
+    return MultimodalModule(
+        spec, encoders, fusion(len(spec.names), DIM, CLASSES, prior), made, optimizer, prior, **options
+    )
+
+
+def fit(module, train, validation=None, epochs=1, callbacks=(), **options):
+    """Train with a real Trainer over ready batches."""
+    trainer = lightning.Trainer(
+        max_epochs=epochs,
+        accelerator="cpu",
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        num_sanity_val_steps=0,
+        callbacks=list(callbacks),
+        **options,
+    )
+
+    def loader(batches):
+        return torch.utils.data.DataLoader(batches, batch_size=None, shuffle=False)
+
+    trainer.fit(module, loader(train), None if validation is None else loader(validation))
+    return trainer
