@@ -66,7 +66,7 @@ def plain(value: Any) -> Any:  # noqa: ANN401 - any tree of numbers
     if value is None or isinstance(value, bool | int | str):
         return value
     if isinstance(value, float):
-        return value if math.isfinite(value) else None
+        return float(value) if math.isfinite(value) else None
     if hasattr(value, "tolist"):  # numpy and torch, scalars and arrays
         return plain(value.tolist())
     return str(value)

@@ -53,6 +53,7 @@ class MultimodalModule(lightning.LightningModule):
         test_report: the same on the part that `Trainer.test` saw.
         order: the order of the epoch being trained or just trained.
         train_losses: mean of every loss over the epoch and all ranks.
+        findings: what callbacks found out beside the reports, plain, for ``results.json``.
         first_bad: the first loss that was NaN or infinite in the epoch, and its batch; or None.
     """
 
@@ -94,6 +95,7 @@ class MultimodalModule(lightning.LightningModule):
         )
         self.report: GameReport | None = None
         self.test_report: GameReport | None = None
+        self.findings: dict[str, Any] = {}
         self.losses = LossMeter()
         self.train_losses: dict[str, float] = {}
         self.first_bad: tuple[str, int] | None = None

@@ -20,8 +20,10 @@ def train(cfg: DictConfig) -> float:
         cfg = runs.resumed(cfg, overrides)
         validate(cfg)
         cli.refuse_impossible_launch(cfg.trainer)
-        runs.claim(run_dir, cfg, overrides, resume=resume)
+        if not resume:
+            runs.check_free(run_dir)
         run = build(cfg, run_dir)
+        runs.claim(run_dir, cfg, overrides, resume=resume)
     finally:
         runs.remove_if_empty(run_dir)
     done = False

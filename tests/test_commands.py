@@ -151,7 +151,7 @@ def test_a_run_its_evaluation_and_its_resume(tmp_path):
 
 
 @pytest.mark.slow
-def test_two_processes_share_one_folder(tmp_path):
+def test_two_processes_share_one_folder_and_take_it_up_again(tmp_path):
     done = command(
         "-m",
         "mmeq.train",
@@ -162,7 +162,11 @@ def test_two_processes_share_one_folder(tmp_path):
     )
     assert done.returncode == 0, done.stderr
     assert len(list(tmp_path.glob("runs/*/*/results.json"))) == 1
-    assert len(list(tmp_path.glob("runs/*/*"))) == 1
+    (folder,) = tmp_path.glob("runs/*/*")
+    done = command("-m", "mmeq.train", f"resume={folder}", "trainer.max_epochs=3", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert (folder / "results.json").is_file()
+    assert len((folder / "history.jsonl").read_text().splitlines()) == 3
 
 
 @pytest.mark.slow

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from mmeq.files import plain
-from mmeq.game.coalitions import coalition_name
+from mmeq.game.coalitions import coalition_names
 from mmeq.game.report import GameReport
 
 METRICS = ("accuracy", "macro_f1", "nll")
@@ -27,10 +27,12 @@ def report_entry(report: GameReport) -> dict[str, Any]:
     # The game turns nll into a utility; a person reads the metric itself.
     ends = [report.value_low, report.value_high]
     low_V, high_V = [-end for end in reversed(ends)] if report.value == "nll" else ends
+    low, high = low_V.tolist(), high_V.tolist()
     entry: dict[str, Any] = {"game": report.value, "samples": report.samples}
+    values = {metric: report.values[metric].tolist() for metric in METRICS}
     for metric in METRICS:
         entry[metric] = {
-            "value": report.values[metric][-1],
+            "value": values[metric][-1],
             "low": report.full_low[metric],
             "high": report.full_high[metric],
         }
@@ -52,12 +54,12 @@ def report_entry(report: GameReport) -> dict[str, Any]:
     entry["banzhaf"] = dict(zip(names, report.banzhaf, strict=True))
     entry["proper_mean"] = report.proper_mean
     entry["values"] = {
-        coalition_name(row, names): {
-            **{metric: report.values[metric][s] for metric in METRICS},
-            "low": low_V[s],
-            "high": high_V[s],
+        coalition: {
+            **{metric: values[metric][s] for metric in METRICS},
+            "low": low[s],
+            "high": high[s],
         }
-        for s, row in enumerate(report.coalitions)
+        for s, coalition in enumerate(coalition_names(names))
     }
     return plain(entry)
 

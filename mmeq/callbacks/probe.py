@@ -46,7 +46,7 @@ def encode_split(module: Any, datamodule: Any, split: str) -> dict[str, np.ndarr
     Rows that lack a modality are NaN there.
     """
     rows: dict[str, list[np.ndarray]] = {name: [] for name in (*module.spec.names, "label")}
-    for batch in datamodule.loader(split, distributed=False):
+    for batch in datamodule.loader(split, whole=True):
         batch = module.transfer_batch_to_device(batch, module.device, 0)
         features = module.encode(batch)
         for m, name in enumerate(module.spec.names):

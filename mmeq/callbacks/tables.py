@@ -105,7 +105,8 @@ def epoch_line(
     game = entry["game"]
     head = Text(overflow="fold")
     head.append(label, style="bold")
-    head.append(f"  {game} ").append(interval(entry[game], game), style="bold")
+    for metric in dict.fromkeys(("accuracy", game)):
+        head.append(f"  {metric} ").append(interval(entry[metric], metric), style="bold")
     head.append("  EDM ").append(interval(entry["edm"], "edm"), style="bold")
     if best:
         head.append("  ★ best", style="bold green")

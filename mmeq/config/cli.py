@@ -65,12 +65,16 @@ def task(function: Callable[[DictConfig], Result]) -> Callable[[DictConfig], Res
 
     @functools.wraps(function)
     def wrapped(cfg: DictConfig) -> Result:
+        held = None if full else os.environ.pop(FULL, None)  # not for ranks that this one starts
         try:
             return function(cfg)
         except MmeqError as error:
             if full:
                 raise
             leave(str(error))
+        finally:
+            if held is not None:
+                os.environ[FULL] = held
 
     return wrapped
 

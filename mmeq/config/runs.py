@@ -52,7 +52,8 @@ def resumed(cfg: DictConfig, overrides: list[str]) -> DictConfig:
                 f"of its folder (only these may change: {', '.join(HARMLESS)})"
             )
         OmegaConf.update(old, key, OmegaConf.select(cfg, key))
-    _resumable(folder, old)
+    if not child_rank():  # the first rank has looked, and has taken the folder up since
+        _resumable(folder, old)
     return old
 
 
@@ -114,6 +115,20 @@ def read_config(folder: Path, option: str) -> DictConfig:
     return cfg
 
 
+def check_free(run_dir: Path) -> None:
+    """Refuse a folder that belongs to another run.
+
+    Raises:
+        MmeqError: says what it has.
+    """
+    found = [mark for mark in MARKS if (run_dir / mark).exists()]
+    if found and not child_rank():  # the first rank may have begun to write
+        raise MmeqError(
+            f"hydra.run.dir={run_dir}: the folder belongs to a run already (it has "
+            f"{', '.join(found)}); choose another, or go on with that run by resume={run_dir}"
+        )
+
+
 def claim(run_dir: Path, cfg: DictConfig, overrides: list[str], *, resume: bool) -> None:
     """Take the folder for this run and write ``config.yaml`` and ``overrides.txt``.
 
@@ -121,26 +136,19 @@ def claim(run_dir: Path, cfg: DictConfig, overrides: list[str], *, resume: bool)
         run_dir: the run folder.
         cfg: the configuration.
         overrides: of the command line.
-        resume: the folder is taken up again.
-
-    Raises:
-        MmeqError: when the folder belongs to another run.
+        resume: the folder is taken up again; it is no longer complete.
     """
     from mmeq.files import write_text
 
     if child_rank():
-        return  # the first rank has claimed it
-    found = [mark for mark in MARKS if (run_dir / mark).exists()]
-    if found and not resume:
-        raise MmeqError(
-            f"hydra.run.dir={run_dir}: the folder belongs to a run already (it has "
-            f"{', '.join(found)}); choose another, or go on with that run by resume={run_dir}"
-        )
+        return
     text = yaml.safe_dump({**plain_tree(cfg), "resume": None}, sort_keys=False, allow_unicode=True)
     write_text(run_dir / "config.yaml", text)
     given = run_dir / "overrides.txt"
     before = given.read_text(encoding="utf-8") if resume and given.is_file() else ""
     write_text(given, before + "".join(f"{override}\n" for override in overrides))
+    if resume:
+        (run_dir / "results.json").unlink(missing_ok=True)
 
 
 def child_rank() -> bool:

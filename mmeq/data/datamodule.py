@@ -163,11 +163,17 @@ class DataModule(LightningDataModule):
         """The test part in order."""
         return self.loader("test")
 
-    def loader(self, split: str) -> DataLoader[dict[str, Any]]:
-        """Return any part (train too) in order, without augmentation."""
+    def loader(self, split: str, whole: bool = False) -> DataLoader[dict[str, Any]]:
+        """Return any part (train too) in order, without augmentation.
+
+        Args:
+            split: train, validation or test.
+            whole: give every process the whole part, not its share of it.
+        """
         if split not in PARTS:
             raise MmeqError(f"no part {split!r}" + did_you_mean(split, PARTS))
-        sampler = EvaluationSampler(self.manifest.rows(split).numpy())
+        place = {"rank": 0, "world": 1} if whole else {}
+        sampler = EvaluationSampler(self.manifest.rows(split).numpy(), **place)
         return self._loader(BatchSampler(sampler, self.batch_size, False), training=False)
 
     def _loader(self, batches: BatchSampler, training: bool) -> DataLoader[dict[str, Any]]:

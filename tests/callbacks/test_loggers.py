@@ -84,6 +84,7 @@ def history_of(folder: Path) -> tuple[list[dict[str, Any]], dict[str, Any], list
     return rows, config, found
 
 
+@pytest.mark.slow
 def test_offline_run_records_everything(tmp_path: Path) -> None:
     done = train(tmp_path, exit_code=3)
     assert done.returncode == 0, done.stderr
@@ -118,6 +119,7 @@ def test_offline_run_records_everything(tmp_path: Path) -> None:
     assert list(tmp_path.glob("wandb/offline-run-*/files/media/images/figures/*.png"))
 
 
+@pytest.mark.slow
 def test_server_out_of_reach_means_offline(tmp_path: Path) -> None:
     """A key is there, the server is not: training goes on, and its record is complete."""
     done = train(tmp_path, WANDB_API_KEY="a" * 40, WANDB_BASE_URL="http://127.0.0.1:9")

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import csv
 import json
+import os
+import subprocess
+import sys
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -194,3 +197,41 @@ def test_flat_test_metrics_have_their_own_names(finished: tuple[Path, Tiny]) -> 
     flat = flat_metrics(report_entry(finished[1].test_report), prefix="test")
     assert {"test/accuracy", "test/edm", "test/shapley/fou", "test/value/fou+zer"} <= set(flat)
     assert not any(key.startswith(("shapley", "val/", "edm")) for key in flat)
+
+
+def test_nll_is_told_as_nll_and_its_shapley_value_as_utility(tmp_path: Path) -> None:
+    module = Tiny(value="nll")
+    run(tmp_path, [ShapleyScheduler(), RunRecord(tmp_path)], module)
+    line = read_jsonl(tmp_path / "history.jsonl")[-1]
+    full, none = line["values"]["fou+zer+mor"], line["values"]["none"]
+    assert full["low"] <= full["nll"] <= full["high"]
+    assert full["low"] == pytest.approx(line["nll"]["low"])
+    total = sum(phi["value"] for phi in line["phi"].values())
+    assert total == pytest.approx(none["nll"] - full["nll"])
+
+
+@pytest.mark.slow
+def test_predictions_of_two_processes_equal_those_of_one(tmp_path: Path) -> None:
+    """95 samples: Lightning's sampler repeats one, which must not be saved twice."""
+    for devices in (1, 2):
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+        script = tmp_path / "script.py"
+        script.write_text(DDP, encoding="utf-8")
+        command = [sys.executable, str(script), str(tmp_path / str(devices)), str(devices)]
+        subprocess.run(command, env=environment, check=True, timeout=120, capture_output=True)
+    one, two = (load_predictions(tmp_path / n / "predictions" / "test.npz") for n in ("1", "2"))
+    assert one["logits"].shape[0] == 95
+    for name in one:
+        np.testing.assert_array_equal(one[name], two[name])
+
+
+DDP = """
+import sys
+from pathlib import Path
+from mmeq.callbacks.predictions import Predictions
+from tests.callbacks.tiny import Tiny, batches, trainer
+folder, devices = Path(sys.argv[1]), int(sys.argv[2])
+strategy = "ddp" if devices > 1 else "auto"
+made = trainer(folder, [Predictions(folder)], devices=devices, strategy=strategy)
+made.test(Tiny(), batches(95, 3), verbose=False)
+"""

@@ -80,7 +80,9 @@ class Ascending(nn.Module):
 class Tiny(LightningModule):
     """Additive linear evidence of each view, with every attribute that the callbacks read."""
 
-    def __init__(self, names: tuple[str, ...] = NAMES, nan_at: tuple[int, int] | None = None):
+    def __init__(
+        self, names=NAMES, nan_at: tuple[int, int] | None = None, value: str = "accuracy"
+    ) -> None:
         super().__init__()
         self.automatic_optimization = False
         torch.manual_seed(0)
@@ -90,7 +92,9 @@ class Tiny(LightningModule):
         self.inference, self.order = "hybrid", self.method.order
         self.coalitions = torch.as_tensor(all_coalitions(len(names)))[1:].float()
         frequencies = torch.full((CLASSES,), 1 / CLASSES)
-        self.games = nn.ModuleList(CoalitionGame(names, frequencies, draws=50) for _ in range(2))
+        self.games = nn.ModuleList(
+            CoalitionGame(names, frequencies, value=value, draws=50) for _ in range(2)
+        )
         self.report = self.test_report = self.first_bad = None
         self.train_losses: dict[str, float] = {}
         self._losses: dict[str, list[float]] = {}
@@ -185,9 +189,9 @@ def trainer(
     )  # fmt: skip
     has_bar = any(isinstance(c, lightning.pytorch.callbacks.ProgressBar) for c in callbacks)
     return Trainer(
-        max_epochs=epochs, accelerator="cpu", devices=1, callbacks=[*callbacks, kept],
+        max_epochs=epochs, accelerator="cpu", callbacks=[*callbacks, kept],
         enable_progress_bar=has_bar, enable_model_summary=False, num_sanity_val_steps=0,
-        default_root_dir=run_dir, **{"logger": False, **options},
+        default_root_dir=run_dir, **{"logger": False, "devices": 1, **options},
     )  # fmt: skip
 
 

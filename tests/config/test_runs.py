@@ -55,15 +55,31 @@ def test_claim_writes_the_resolved_configuration(tmp_path, cfg):
     assert (tmp_path / "overrides.txt").read_text() == "seed=1\n"
 
 
-def test_a_folder_of_another_run_is_refused(trained, cfg):
+def test_a_folder_of_another_run_is_refused(trained):
     with pytest.raises(MmeqError, match=r"belongs to a run already.*resume="):
-        runs.claim(trained, cfg, [], resume=False)
-    runs.claim(trained, cfg, [], resume=True)
+        runs.check_free(trained)
 
 
-def test_child_ranks_do_not_claim(trained, cfg, monkeypatch):
+def test_a_folder_with_files_of_no_run_is_free(tmp_path):
+    (tmp_path / "notes.txt").touch()
+    runs.check_free(tmp_path)
+
+
+def test_child_ranks_neither_check_nor_claim(trained, cfg, monkeypatch):
+    (trained / "results.json").touch()
     monkeypatch.setenv("LOCAL_RANK", "1")
-    runs.claim(trained, cfg, [], resume=False)
+    runs.check_free(trained)
+    resuming(cfg, trained)
+    runs.claim(trained, cfg, ["more"], resume=True)
+    assert (trained / "results.json").exists()
+    assert (trained / "overrides.txt").read_text() == "seed=1\n"
+
+
+def test_a_run_taken_up_again_is_no_longer_complete(trained, cfg):
+    (trained / "results.json").touch()
+    runs.claim(trained, cfg, ["workers=1"], resume=True)
+    assert not (trained / "results.json").exists()
+    assert (trained / "overrides.txt").read_text() == "seed=1\nworkers=1\n"
 
 
 def test_resume_takes_the_configuration_of_the_folder(trained, cfg):
