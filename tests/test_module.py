@@ -5,12 +5,13 @@ from functools import partial
 
 import pytest
 import torch
+from toy import fit, toy_batches, toy_module, toy_spec
+
 from mmeq.errors import MmeqError
 from mmeq.fusions.concat import Concat
 from mmeq.losses import LossMeter
 from mmeq.methods.joint import Joint
 from mmeq.methods.unimodal import Unimodal
-from toy import fit, toy_batches, toy_module, toy_spec
 
 
 def test_accumulated_batches_equal_one_large_batch():

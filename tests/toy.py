@@ -15,6 +15,7 @@ from mmeq.methods.shapley import Shapley
 from mmeq.module import MultimodalModule
 
 DIM, CLASSES, WIDTH = 8, 3, 5
+SGD = partial(torch.optim.SGD, lr=0.1)
 
 
 def toy_spec(modalities=3, complete=True):
@@ -31,7 +32,9 @@ def toy_spec(modalities=3, complete=True):
 def toy_batches(spec, batch=16, count=4, seed=0):
     """Labels depend on all modalities; modality k is seen through more and more noise."""
     generator = torch.Generator().manual_seed(seed)
-    centres = torch.randn(len(spec.modalities), CLASSES, WIDTH, generator=torch.Generator().manual_seed(9))
+    centres = torch.randn(
+        len(spec.modalities), CLASSES, WIDTH, generator=torch.Generator().manual_seed(9)
+    )
     out = []
     for number in range(count):
         label = torch.randint(CLASSES, (batch,), generator=generator)
@@ -52,9 +55,7 @@ def toy_batches(spec, batch=16, count=4, seed=0):
     return out
 
 
-def toy_module(
-    spec=None, method=Shapley, fusion=Memory, optimizer=partial(torch.optim.SGD, lr=0.1), **options
-):
+def toy_module(spec=None, method=Shapley, fusion=Memory, optimizer=SGD, **options):
     spec = spec or toy_spec()
     torch.manual_seed(0)
     dropout = options.pop("dropout", 0.0)
@@ -64,7 +65,13 @@ def toy_module(
     prior = torch.full((CLASSES,), 1 / CLASSES)
     made = method(spec.names)
     return MultimodalModule(
-        spec, encoders, fusion(len(spec.names), DIM, CLASSES, prior), made, optimizer, prior, **options
+        spec,
+        encoders,
+        fusion(len(spec.names), DIM, CLASSES, prior),
+        made,
+        optimizer,
+        prior,
+        **options,
     )
 
 

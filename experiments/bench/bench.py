@@ -210,7 +210,9 @@ def floor(module: MultimodalModule, loader: Any) -> Callable[[], float]:  # noqa
     return run
 
 
-def ratio(name: str, a: Callable[[], float], b: Callable[[], float], repeats: int) -> dict[str, Any]:
+def ratio(
+    name: str, a: Callable[[], float], b: Callable[[], float], repeats: int
+) -> dict[str, Any]:
     """Measure A and B in turn after one warm-up each; median and range of A/B."""
     a(), b()
     pairs = [(a(), b()) for _ in range(repeats)]

@@ -16,8 +16,10 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from mmeq.files import write_text
+from mmeq.game import edm_capacity
 
 HERE = Path(__file__).parent
 DATASETS = {
@@ -28,7 +30,7 @@ DATASETS = {
 }
 OPTIONS = {
     "mfeat": ["dataset=mfeat"],
-    "mfeat, 150 samples": ["dataset=mfeat", "dataset.train_size=150"],
+    "mfeat, 150 samples": ["dataset=mfeat", "dataset.train_size=150", "trainer.max_epochs=60"],
     "brca": ["dataset=brca"],
     "emoji": ["dataset=emoji"],
 }
@@ -54,6 +56,7 @@ def jobs(seeds: int) -> dict[tuple[str, str, int], list[str]]:
                 out[dataset, method, seed] = [
                     *OPTIONS[dataset],
                     *options,
+                    "callbacks=probe",
                     f"seed={seed}",
                     f"dataset.split_seed={seed}",
                 ]
@@ -90,6 +93,7 @@ def row(dataset: str, method: str, seed: int, results: dict) -> dict:
         "proper": None if test["proper_mean"] is None else 100 * test["proper_mean"],
         "probe": {name: 100 * p["accuracy"] for name, p in results["probe"].items()},
         "phi": {name: phi["value"] for name, phi in test["phi"].items()},
+        "chance": test["values"]["none"]["accuracy"],
         "best_epoch": results["best_epoch"],
         "seconds": results["seconds"],
     }
@@ -110,6 +114,16 @@ def cell(values: list[float]) -> str:
     return f"{mean:.1f} ({low:.1f} to {high:.1f})"
 
 
+def capacity_edm(run: dict, here: list[dict]) -> float | None:
+    """EDM against what each modality reaches above chance when trained alone, same seed."""
+    alone = {r["method"]: r for r in here if r["seed"] == run["seed"]}
+    alone = [alone.get(f"unimodal, {name}") for name in run["phi"]]
+    if None in alone:
+        return None
+    capacity = torch.tensor([r["accuracy"] / 100 - r["chance"] for r in alone])
+    return float(edm_capacity(torch.tensor(list(run["phi"].values())), capacity))
+
+
 def table(rows: list[dict]) -> str:
     """Markdown: one table a dataset, methods as rows, paired differences to joint concat."""
     out = []
@@ -117,7 +131,8 @@ def table(rows: list[dict]) -> str:
         here = [r for r in rows if r["dataset"] == dataset]
         if not here:
             continue
-        head = ["method", "accuracy", "− joint concat", "macro-F1", "EDM %", "proper coalitions"]
+        head = ["method", "accuracy", "− joint concat", "macro-F1", "EDM %"]
+        head += ["EDM % to capacity", "proper coalitions"]
         head += [f"probe {m}" for m in modalities]
         out += [f"### {dataset}", "", "| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
         base = {r["seed"]: r["accuracy"] for r in here if r["method"] == REFERENCE}
@@ -128,7 +143,12 @@ def table(rows: list[dict]) -> str:
             cells = [method, cell([r["accuracy"] for r in mine])]
             cells += ["" if method == REFERENCE else cell(gaps)]
             cells += [cell([r["macro_f1"] for r in mine])]
-            cells += ["–", "–"] if alone else [cell([r[k] for r in mine]) for k in ("edm", "proper")]
+            if alone:
+                cells += ["–", "–", "–"]
+            else:
+                cells += [cell([r["edm"] for r in mine])]
+                cells += [cell([capacity_edm(r, here) for r in mine])]
+                cells += [cell([r["proper"] for r in mine])]
             for m in modalities:
                 seen = not alone or method.endswith(f" {m}")
                 cells.append(cell([r["probe"][m] for r in mine]) if seen else "–")

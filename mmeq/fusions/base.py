@@ -78,7 +78,9 @@ class Fusion(nn.Module, ABC):
             parts.append(self._complete(part, coalitions_SM & pattern_M, orders))
         return torch.cat(parts, dim=1)[:, torch.cat(rows).argsort()]
 
-    def _complete(self, features: Sequence[Tensor], coalitions_SM: Tensor, orders: Orders) -> Tensor:
+    def _complete(
+        self, features: Sequence[Tensor], coalitions_SM: Tensor, orders: Orders
+    ) -> Tensor:
         """Answer empty coalitions by the prior and leave the others to `fuse`."""
         filled_S = coalitions_SM.any(dim=1)
         if bool(filled_S.all()):

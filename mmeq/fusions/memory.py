@@ -93,7 +93,9 @@ class Memory(Fusion):
         self.candidate = nn.Linear(dim, dim)
         nn.init.ones_(self.gate_state.bias[:dim])
         self.readout_memory = nn.Linear(dim, classes)
-        self.evidence_MCD = linear_init(modalities, classes, dim, dim) if readout == "both" else None
+        self.evidence_MCD = (
+            linear_init(modalities, classes, dim, dim) if readout == "both" else None
+        )
         if align != "none":
             self.moments = RunningMoments(modalities, dim)
         if inherit:
@@ -122,7 +124,9 @@ class Memory(Fusion):
         present_SM = coalitions_SM.to(evidence_MBC)
         return logits + torch.einsum("sm,mbc->sbc", present_SM, evidence_MBC)
 
-    def represent(self, features: Sequence[Tensor], coalitions_SM: Tensor, orders: Orders) -> Tensor:
+    def represent(
+        self, features: Sequence[Tensor], coalitions_SM: Tensor, orders: Orders
+    ) -> Tensor:
         """The memory's output for each coalition, the mean over its orders: [S, B, D]."""
         tree = coalition_tree(coalitions_SM, orders, features[0].device)
         inputs = self._cell_inputs(features, tree) if tree.pairs else None
@@ -175,7 +179,9 @@ class Memory(Fusion):
         aligned = own
         if self.align in ("feature", "both"):
             z = (own - mean[j]) / std[j]
-            aligned = F.rms_norm(z @ self.moments.corr_MMDD[i, j].to(z.dtype), (self.dim,), eps=1e-6)
+            aligned = F.rms_norm(
+                z @ self.moments.corr_MMDD[i, j].to(z.dtype), (self.dim,), eps=1e-6
+            )
             aligned = aligned * std[i] + mean[i]
         if self.align in ("sample", "both") and self.training:
             z = F.normalize((features[i].detach() - mean[i]) / std[i], dim=-1)

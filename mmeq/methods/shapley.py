@@ -134,7 +134,11 @@ class Shapley(Method):
 
     def describe(self) -> dict[str, Any]:
         """The running scores that the order follows."""
-        return {} if self.scores is None else {"scores": dict(zip(self.modalities, self.scores))}
+        return (
+            {}
+            if self.scores is None
+            else {"scores": dict(zip(self.modalities, self.scores, strict=True))}
+        )
 
     def state(self) -> dict[str, Any]:
         """Order and running scores."""

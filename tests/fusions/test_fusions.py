@@ -55,12 +55,16 @@ def test_contract(name, modalities):
         logits = fusion(features, coalitions, orders)
         assert logits.shape == (2**modalities, B, C)
         # the empty coalition is the prior; others are not
-        torch.testing.assert_close(logits[0].exp(), torch.tensor([[0.4, 0.3, 0.2, 0.1]]).expand(B, C))
+        torch.testing.assert_close(
+            logits[0].exp(), torch.tensor([[0.4, 0.3, 0.2, 0.1]]).expand(B, C)
+        )
         # coalitions in any selection and order give the same
         pick = torch.tensor([2**modalities - 1, 1, 0, 2])
         torch.testing.assert_close(fusion(features, coalitions[pick], orders), logits[pick])
         # a prediction never depends on its batch mates
-        alone = torch.cat([fusion([f[b : b + 1] for f in features], coalitions, orders) for b in range(B)], 1)
+        alone = torch.cat(
+            [fusion([f[b : b + 1] for f in features], coalitions, orders) for b in range(B)], 1
+        )
         torch.testing.assert_close(alone, logits, atol=1e-5, rtol=1e-5)
 
 
@@ -174,7 +178,9 @@ def test_moments_match_plain_statistics_with_gaps():
     torch.testing.assert_close(moments.mean_MD, x.mean(0), atol=1e-5, rtol=1e-4)
     torch.testing.assert_close(moments.std_MD, x.std(0, correction=0), atol=1e-4, rtol=1e-4)
     z = (x - x.mean(0)) / x.std(0, correction=0)
-    torch.testing.assert_close(moments.corr_MMDD[0, 1], z[:, 1].T @ z[:, 0] / 400, atol=1e-4, rtol=1e-3)
+    torch.testing.assert_close(
+        moments.corr_MMDD[0, 1], z[:, 1].T @ z[:, 0] / 400, atol=1e-4, rtol=1e-3
+    )
     # rows that lack modality 1 change nothing about it
     gaps = RunningMoments(2, 5, decay=1.0)
     present = torch.ones(400, 2, dtype=torch.bool)

@@ -6,10 +6,11 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from mmeq.errors import MmeqError
-from mmeq.methods.shapley import Shapley
 from torch.nn import functional as F
 from toy import CLASSES, fit, toy_batches, toy_module, toy_spec
+
+from mmeq.errors import MmeqError
+from mmeq.methods.shapley import Shapley
 
 
 def report(phi, alone=None, banzhaf=None, se=0.0):
@@ -52,7 +53,8 @@ def test_two_batches_equal_plain_pytorch(supervise):
     encoders, fusion = copy.deepcopy(module.encoders), copy.deepcopy(module.fusion)
     fit(module, batches)
 
-    encoders.train(), fusion.train()
+    encoders.train()
+    fusion.train()
     names = spec.names
     for batch in batches:
         graph = [encoders[n](batch["inputs"][n]) for n in names]
@@ -67,7 +69,9 @@ def test_two_batches_equal_plain_pytorch(supervise):
                     if grad is not None:
                         parameter -= 0.1 * grad
     for ours, theirs in ((module.encoders, encoders), (module.fusion, fusion)):
-        for (name, a), b in zip(ours.state_dict().items(), theirs.state_dict().values(), strict=True):
+        for (name, a), b in zip(
+            ours.state_dict().items(), theirs.state_dict().values(), strict=True
+        ):
             torch.testing.assert_close(a, b, atol=1e-6, rtol=1e-5, msg=name)
 
 
@@ -77,10 +81,17 @@ def test_alternate_epoch_moves_one_encoder_and_no_moments_of_others():
     module = toy_module(spec, method=partial(Shapley, alternate="epoch"), optimizer=optimizer)
     before = copy.deepcopy(module.encoders.state_dict())
     trainer = fit(module, toy_batches(spec))
-    moved = {n.split(".")[0] for n, v in module.encoders.state_dict().items() if not torch.equal(v, before[n])}
+    moved = {
+        n.split(".")[0]
+        for n, v in module.encoders.state_dict().items()
+        if not torch.equal(v, before[n])
+    }
     assert moved == {"a"}
-    touched = {group["name"] for group in trainer.optimizers[0].param_groups
-               if any(p in trainer.optimizers[0].state for p in group["params"])}
+    touched = {
+        group["name"]
+        for group in trainer.optimizers[0].param_groups
+        if any(p in trainer.optimizers[0].state for p in group["params"])
+    }
     assert touched == {"encoder/a", "fusion"}
 
 
@@ -99,11 +110,19 @@ def test_refresh_changes_later_steps_only_when_asked():
 
 @pytest.mark.parametrize(
     ("rule", "expected"),
-    [("shapley", (2, 0, 1)), ("strong_first", (1, 0, 2)), ("unimodal", (1, 2, 0)), ("banzhaf", (0, 2, 1)), ("fixed", (0, 1, 2))],
+    [
+        ("shapley", (2, 0, 1)),
+        ("strong_first", (1, 0, 2)),
+        ("unimodal", (1, 2, 0)),
+        ("banzhaf", (0, 2, 1)),
+        ("fixed", (0, 1, 2)),
+    ],
 )
 def test_order_rules(rule, expected):
     method = Shapley("abc", order=rule)
-    method.on_report(report([0.2, 0.3, 0.1], alone=[0.9, 0.1, 0.5], banzhaf=[0.1, 0.3, 0.2]), epoch=0)
+    method.on_report(
+        report([0.2, 0.3, 0.1], alone=[0.9, 0.1, 0.5], banzhaf=[0.1, 0.3, 0.2]), epoch=0
+    )
     assert method.order == expected
 
 
@@ -157,7 +176,13 @@ def test_state_survives_a_checkpoint():
 
 @pytest.mark.parametrize(
     ("option", "value"),
-    [("supervise", "finale"), ("order", "shaply"), ("alternate", "step"), ("ema", 1.0), ("weight", -1.0)],
+    [
+        ("supervise", "finale"),
+        ("order", "shaply"),
+        ("alternate", "step"),
+        ("ema", 1.0),
+        ("weight", -1.0),
+    ],
 )
 def test_wrong_option_is_named(option, value):
     with pytest.raises(MmeqError, match=f"method.{option}"):
