@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help train eval test quick check lint format bench wheel clean
+.PHONY: help train eval test quick check lint format bench table wheel clean
 
 help: ## list these targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sort | \
@@ -36,8 +36,11 @@ format: $(VENV)/.installed-test ## format the code
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-bench: $(VENV)/.installed-test ## measure speed and the table of methods (long)
+bench: $(VENV)/.installed-test ## measure speed, as ratios (ARGS=--quick for the short one)
 	$(BIN)/python experiments/bench/bench.py $(ARGS)
+
+table: $(VENV)/.installed-test ## the main table: what is missing of its runs, then table.md (long)
+	$(BIN)/python experiments/main_table/run.py $(ARGS)
 
 wheel: $(VENV)/.installed-test ## build dist/mmeq-*.whl
 	$(BIN)/python -m hatchling build -t wheel

@@ -1,3 +1,3 @@
-"""mmeq: train multimodal classifiers whose modalities learn in balance, and measure that balance."""
+"""mmeq: train multimodal classifiers whose modalities learn in balance; measure that balance."""
 
 __version__ = "0.1.0"

@@ -119,11 +119,11 @@ class Clock(lightning.Callback):
 
     seconds = 0.0
 
-    def on_train_epoch_start(self, *args: Any) -> None:  # noqa: ANN401
+    def on_train_epoch_start(self, *args: Any) -> None:
         """Start."""
         self._start = time.perf_counter()
 
-    def on_train_epoch_end(self, *args: Any) -> None:  # noqa: ANN401
+    def on_train_epoch_end(self, *args: Any) -> None:
         """Stop."""
         self.seconds = time.perf_counter() - self._start
 
@@ -166,7 +166,7 @@ def trainer(clock: Clock) -> lightning.Trainer:
     )
 
 
-def epoch(module: MultimodalModule, loader: Any) -> Callable[[], float]:  # noqa: ANN401
+def epoch(module: MultimodalModule, loader: Any) -> Callable[[], float]:
     """A function that trains one epoch and gives its seconds."""
 
     def run() -> float:
@@ -177,7 +177,7 @@ def epoch(module: MultimodalModule, loader: Any) -> Callable[[], float]:  # noqa
     return run
 
 
-def validation(module: MultimodalModule, loader: Any) -> Callable[[], float]:  # noqa: ANN401
+def validation(module: MultimodalModule, loader: Any) -> Callable[[], float]:
     """A function that validates once and gives its seconds."""
 
     def run() -> float:
@@ -195,8 +195,8 @@ def validation(module: MultimodalModule, loader: Any) -> Callable[[], float]:  #
     return run
 
 
-def floor(module: MultimodalModule, loader: Any) -> Callable[[], float]:  # noqa: ANN401
-    """A function that runs the encoders forward and backward, nothing else: the arithmetic floor."""
+def floor(module: MultimodalModule, loader: Any) -> Callable[[], float]:
+    """A function that runs the encoders forward and backward and nothing else: the floor."""
 
     def run() -> float:
         module.train()
