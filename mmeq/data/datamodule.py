@@ -190,6 +190,9 @@ class DataModule(LightningDataModule):
             collate_fn=_as_it_is,
             pin_memory=torch.cuda.is_available(),
             persistent_workers=self.workers > 0,
+            # without one of its own, a loader draws from the model's randomness, and a resumed
+            # run makes another number of loaders than an uninterrupted one
+            generator=torch.Generator(),
         )
 
 
