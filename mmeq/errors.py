@@ -5,6 +5,9 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+MANY = 24
+"""More names than this are not all listed in an error."""
+
 
 class MmeqError(ValueError):
     """A mistake in what the user gave: says what, which value, and what would be right.
@@ -25,4 +28,7 @@ def did_you_mean(name: str, options: Iterable[str]) -> str:
     known = sorted(str(option) for option in options)
     near = difflib.get_close_matches(str(name), known, n=1, cutoff=0.6)
     hint = f"; did you mean {near[0]!r}?" if near else ""
+    if len(known) > MANY:
+        closest = difflib.get_close_matches(str(name), known, n=5, cutoff=0.0)
+        return f"{hint} (nearest of {len(known)}: {', '.join(closest)})"
     return f"{hint} (one of: {', '.join(known)})" if known else hint

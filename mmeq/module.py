@@ -13,6 +13,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torchmetrics import Metric
 
 from mmeq.data.spec import DatasetSpec
 from mmeq.errors import MmeqError
@@ -44,7 +45,7 @@ class MultimodalModule(lightning.LightningModule):
         clip_norm: largest gradient norm of a step, or None.
         accumulate: batches whose gradients make one step.
         inference: which orders a prediction averages over.
-        value: v(S) of the game: accuracy, nll or macro_f1.
+        value: v(S) of the game: accuracy, nll, macro_f1 or a torchmetrics metric.
         class_frequencies: [C] of the training part: the best constant predictor.
         seed: of the run; each epoch draws from (seed, epoch), so a resumed run draws the same.
 
@@ -69,7 +70,7 @@ class MultimodalModule(lightning.LightningModule):
         clip_norm: float | None = None,
         accumulate: int = 1,
         inference: Inference = "auto",
-        value: str = "accuracy",
+        value: str | Metric = "accuracy",
         seed: int = 0,
     ) -> None:
         super().__init__()

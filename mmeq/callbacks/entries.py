@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from mmeq.files import plain
-from mmeq.game.coalitions import coalition_names
+from mmeq.game.coalitions import coalition_name
 from mmeq.game.report import GameReport
 
 METRICS = ("accuracy", "macro_f1", "nll")
@@ -24,13 +24,13 @@ def report_entry(report: GameReport) -> dict[str, Any]:
     ``{value, low, high}``.
     """
     names = report.modalities
-    # The game turns nll into a utility; a person reads the metric itself.
+    # The game turns a metric where less is better into a utility; a person reads the metric itself.
     ends = [report.value_low, report.value_high]
-    low_V, high_V = [-end for end in reversed(ends)] if report.value == "nll" else ends
+    low_V, high_V = ends if report.higher_is_better else [-end for end in reversed(ends)]
     low, high = low_V.tolist(), high_V.tolist()
     entry: dict[str, Any] = {"game": report.value, "samples": report.samples}
-    values = {metric: report.values[metric].tolist() for metric in METRICS}
-    for metric in METRICS:
+    values = {metric: report.values[metric].tolist() for metric in report.metrics}
+    for metric in report.metrics:
         entry[metric] = {
             "value": values[metric][-1],
             "low": report.full_low[metric],
@@ -55,11 +55,11 @@ def report_entry(report: GameReport) -> dict[str, Any]:
     entry["proper_mean"] = report.proper_mean
     entry["values"] = {
         coalition: {
-            **{metric: values[metric][s] for metric in METRICS},
+            **{metric: values[metric][s] for metric in report.metrics},
             "low": low[s],
             "high": high[s],
         }
-        for s, coalition in enumerate(coalition_names(names))
+        for s, coalition in enumerate(coalition_name(row, names) for row in report.coalitions)
     }
     return plain(entry)
 
@@ -73,7 +73,7 @@ def flat_metrics(entry: Mapping[str, Any], prefix: str = "val") -> dict[str, flo
     """
     top = "" if prefix == "val" else f"{prefix}/"
     flat: dict[str, float | None] = {}
-    for metric in METRICS:
+    for metric in dict.fromkeys((*METRICS, entry["game"])):
         number = entry[metric]
         flat[f"{prefix}/{metric}"] = number["value"]
         flat[f"{prefix}/{metric}_low"] = number["low"]

@@ -85,7 +85,7 @@ def plot_shapley(history: History, best: int | None = None) -> Figure:
     """
     game, names = history[-1]["game"], list(history[-1]["phi"])
     scale, unit = scale_of(game)
-    label = f"Shapley value φ ({NAMES[game]}, {unit})"
+    label = f"Shapley value φ ({NAMES.get(game, game)}, {unit})"
     phi_ME, low_ME, high_ME = (
         np.stack([scale * numbers([line["phi"][n][key] for line in history]) for n in names])
         for key in ("value", "low", "high")

@@ -13,7 +13,7 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.figure import Figure
 
-from mmeq.callbacks.plotting import COLOURS, NAMES, new_figure, numbers, styled
+from mmeq.callbacks.plotting import COLOURS, new_figure, numbers, scale_of, styled
 
 BARS = 31  # coalitions drawn as one bar each: five modalities
 
@@ -36,7 +36,10 @@ def plot_coalitions(entry: Mapping[str, Any]) -> Figure:
         )
         for key, values in entry["values"].items()
     ]
-    scale, label = (1.0, "NLL (nats)") if game == "nll" else (100.0, f"{NAMES[game]} (%)")
+    scale, _ = scale_of(game)
+    label = {"nll": "NLL (nats)", "accuracy": "accuracy (%)", "macro_f1": "macro F1 (%)"}.get(
+        game, game
+    )
     empty = next(scale * value for size, _, value, *_ in rows if size == 0)
     rows = [row for row in rows if row[0] > 0]
     draw = _coalition_bars if len(rows) <= BARS else _coalition_points

@@ -68,4 +68,6 @@ def numbers(values: Sequence[float | None]) -> np.ndarray:
 
 def scale_of(game: str) -> tuple[float, str]:
     """Return the factor and the unit that a game's values are drawn in."""
-    return (1.0, "nats") if game == "nll" else (100.0, "points")
+    return {"nll": (1.0, "nats"), "accuracy": (100.0, "points"), "macro_f1": (100.0, "points")}.get(
+        game, (1.0, "as measured")
+    )

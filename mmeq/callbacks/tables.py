@@ -9,12 +9,14 @@ from rich.table import Table
 from rich.text import Text
 
 Entry = Mapping[str, Any]
+PERCENT = ("accuracy", "macro_f1")
+METRICS = {"accuracy": "accuracy", "macro_f1": "macro F1", "nll": "NLL"}
 BAR = 20  # characters of the bar of a modality's share
 SHOWN = 63  # coalitions listed in full: six modalities
 
 
 def number(value: float | None, metric: str, unit: bool = True) -> str:
-    """Return a metric as printed: accuracy and F1 in percent, nll in nats; ``n/a`` for NaN.
+    """Return a metric as printed: accuracy and F1 in percent, others as they are; NaN ``n/a``.
 
     Examples:
         >>> number(0.8421, "accuracy"), number(0.5, "nll"), number(None, "accuracy")
@@ -24,7 +26,7 @@ def number(value: float | None, metric: str, unit: bool = True) -> str:
         return "n/a"
     if metric == "edm":
         return f"{value:.1f} %" if unit else f"{value:.1f}"
-    if metric == "nll":
+    if metric not in PERCENT:
         return f"{value:.3f}"
     return f"{100 * value:.1f} %" if unit else f"{100 * value:.1f}"
 
@@ -120,7 +122,7 @@ def test_lines(entry: Entry, title: str) -> list[Text | Table]:
     """Return the final table: metrics with intervals, modalities, every coalition."""
     head = Text(title, style="bold")
     table = _table(("", "left"), ("value (95 % interval)", "left"))
-    for name, metric in (("accuracy", "accuracy"), ("macro F1", "macro_f1"), ("NLL", "nll")):
+    for metric, name in ({entry["game"]: entry["game"]} | METRICS).items():
         table.add_row("", name, interval(entry[metric], metric))
     normalised = number(entry["edm"]["normalised"], "macro_f1")
     edm = f"{interval(entry['edm'], 'edm')}; {normalised} of the worst case"
@@ -136,14 +138,13 @@ def coalition_table(entry: Entry) -> list[Text | Table]:
     game = entry["game"]
     rows = [(key.split("+") if key != "none" else [], key) for key in entry["values"]]
     rows.sort(key=lambda row: len(row[0]))  # stable: the binary order stays within a size
+    metrics = METRICS | ({} if game in METRICS else {game: game})
     skipped = len(rows) - 1 > SHOWN
     if skipped:
         rows = [row for row in rows if len(row[0]) in (0, 1, len(names) - 1, len(names))]
     table = _table(
         ("coalition", "left"),
-        ("accuracy", "right"),
-        ("macro F1", "right"),
-        ("NLL", "right"),
+        *((name, "right") for name in metrics.values()),
         (f"95 % interval ({game})", "left"),
     )
     for members, key in rows:
@@ -157,7 +158,7 @@ def coalition_table(entry: Entry) -> list[Text | Table]:
         table.add_row(
             "",
             Text(label, style="bold" if len(members) == len(names) else ""),
-            *(number(values[metric], metric) for metric in ("accuracy", "macro_f1", "nll")),
+            *(number(values[metric], metric) for metric in metrics),
             "" if ends == ["n/a", "n/a"] else " … ".join(ends),
         )
     note = f"  {len(entry['values'])} coalitions in all; the others are in results.json"

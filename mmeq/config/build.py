@@ -128,7 +128,7 @@ def build_module(tree: Tree, datamodule: DataModule) -> MultimodalModule:
         accumulate=optim["accumulate"],
         class_frequencies=frequencies,
         inference=tree["inference"],
-        value=tree["value"],
+        value=tree["value"] if isinstance(tree["value"], str) else instantiate(tree["value"]),
         seed=tree["seed"],
     )
 

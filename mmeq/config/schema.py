@@ -25,7 +25,7 @@ class Root:
     batch_size: int
     workers: int
     inference: Literal["auto", "hybrid", "cyclic", "memory_guided"]
-    value: Literal["accuracy", "nll", "macro_f1"]
+    value: Literal["accuracy", "nll", "macro_f1"] | dict[str, Any]
     monitor: Literal["val/accuracy", "val/macro_f1", "val/nll", "val/edm"]
     name: str | None
     resume: str | None
@@ -88,6 +88,7 @@ SUPPLIED: dict[str, frozenset[str]] = {
     "optim.scheduler": frozenset({"optimizer"}),
     "callbacks": frozenset({"run_dir", "names", "mode"}),
     "logger": frozenset({"run_dir", "save_dir"}),
+    "value": frozenset(),
 }
 """Arguments that mmeq gives itself, by the place of the node: no option of that name exists."""
 

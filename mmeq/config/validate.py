@@ -99,8 +99,9 @@ def nodes(tree: Tree) -> Iterator[tuple[str, Any, str]]:
         yield "optim.optimizer", optim.get("optimizer"), "optim.optimizer"
         if optim.get("scheduler") is not None:
             yield "optim.scheduler", optim["scheduler"], "optim.scheduler"
-    if _at(tree, "logger"):
-        yield "logger", tree["logger"], "logger"
+    for place in ("logger", "value"):
+        if _at(tree, place):
+            yield place, tree[place], place
 
 
 def _at(tree: Tree, *keys: str) -> Tree:

@@ -21,6 +21,7 @@ from mmeq.game.bootstrap import (
     standard_error,
 )
 from mmeq.game.coalitions import all_coalitions, check_names, coalition_names
+from mmeq.game.custom import CUSTOM_DRAWS, CustomValue, with_constant
 from mmeq.game.edm import edm, edm_normalised
 from mmeq.game.report import GameReport
 from mmeq.game.shapley import banzhaf_values, shapley_values
@@ -68,6 +69,8 @@ def measure_game(
     draws: int = 1000,
     level: float = 0.95,
     seed: int = 0,
+    custom: CustomValue | None = None,
+    probability_NSC: Tensor | None = None,
 ) -> GameReport:
     r"""Values of all coalitions, exact Shapley values and EDM, with bootstrap intervals [ours].
 
@@ -86,13 +89,16 @@ def measure_game(
         draws: resamples R.
         level: coverage of the intervals.
         seed: seed of the resampling.
+        custom: a metric of one's own to play for, in place of `value`.
+        probability_NSC: class probabilities, real [N, S, C], for `custom`.
 
     Raises:
         MmeqError: for wrong names, shapes or options, no sample, labels or predictions outside the
             classes, losses that are not finite, or a label that training never saw.
     """
     names = check_names(modalities)
-    check_metric(value)
+    if custom is None:
+        check_metric(value)
     check_draws(draws, level)
     classes = len(class_frequencies)
     prediction_NS, nll_NS, class_frequencies = (
@@ -109,25 +115,35 @@ def measure_game(
         "nll": mean_nll(nll_NV),
         "macro_f1": macro_f1(prediction_NV, label_N, classes),
     }
-    game_V = utility(values[value], value)
+    metrics = list(METRICS)
+    if custom is not None:
+        if probability_NSC is None:
+            raise MmeqError(f"the value {custom.name} needs the class probabilities")
+        value, draws = custom.name, min(draws, CUSTOM_DRAWS)
+        probability_NVC = with_constant(probability_NSC.detach().cpu().float(), class_frequencies)
+        values[value] = custom.values(probability_NVC, label_N)
+        metrics.append(value)
+    higher = value != "nll" if custom is None else custom.higher_is_better
+    game_V = utility(values[value], higher)
 
     # One pass over the resamples: all coalitions of the game's metric, the full one of each other.
-    columns = {metric: slice(None) if metric == value else slice(-1, None) for metric in METRICS}
+    columns = {metric: slice(None) if metric == value else slice(-1, None) for metric in metrics}
     statistics = {
         "accuracy": mean_statistic(prediction_NV[:, columns["accuracy"]] == label_N[:, None]),
         "nll": mean_statistic(exact_nll(nll_NV[:, columns["nll"]])),
         "macro_f1": f1_statistic(prediction_NV[:, columns["macro_f1"]], label_N, classes),
     }
-    widths = [len(game_V) if metric == value else 1 for metric in METRICS]
-    ends = (widths[0], widths[0] + widths[1])
+    if custom is not None:
+        statistics[value] = custom.statistic(probability_NVC, label_N)
+    widths = [len(game_V) if metric == value else 1 for metric in metrics]
     drawn_RK = bootstrap_draws(
-        lambda counts: torch.cat([statistics[metric](counts) for metric in METRICS], 1),
+        lambda counts: torch.cat([statistics[metric](counts) for metric in metrics], 1),
         len(label_N),
         draws,
         seed,
     )
-    drawn = dict(zip(METRICS, drawn_RK.tensor_split(ends, 1), strict=True))
-    game_RV = utility(drawn[value], value)
+    drawn = dict(zip(metrics, drawn_RK.split(widths, 1), strict=True))
+    game_RV = utility(drawn[value], higher)
     phi_RM = shapley_values(game_RV)
     edm_R = edm(phi_RM, warn=False)
 
@@ -159,4 +175,5 @@ def measure_game(
         full_low={metric: low.item() for metric, (low, _) in full_ends.items()},
         full_high={metric: high.item() for metric, (_, high) in full_ends.items()},
         samples=len(label_N),
+        higher_is_better=higher,
     )

@@ -16,6 +16,7 @@ from torchmetrics.utilities import dim_zero_cat
 from mmeq.errors import MmeqError
 from mmeq.game.bootstrap import check_draws
 from mmeq.game.coalitions import check_names
+from mmeq.game.custom import CustomValue
 from mmeq.game.measure import measure_game
 from mmeq.game.report import GameReport
 from mmeq.game.values import check_frequencies, check_metric, sample_scores
@@ -53,7 +54,9 @@ class CoalitionGame(_Shell):
     Args:
         modalities: M names, at most 12.
         class_frequencies: counts or shares of the training labels, [C].
-        value: metric that the game is played for: ``accuracy``, ``nll`` or ``macro_f1``.
+        value: metric that the game is played for: ``accuracy``, ``nll``, ``macro_f1``, or any
+            torchmetrics metric of class probabilities (see `CustomValue`), for which the state
+            holds the probabilities too: 4C bytes more a coalition and sample.
         draws: bootstrap resamples.
         level: coverage of the intervals.
         seed: seed of the resampling.
@@ -70,18 +73,19 @@ class CoalitionGame(_Shell):
         [0.25, 0.25]
     """
 
-    _STATES = ("prediction", "nll", "label", "index")
+    _STATES = ("prediction", "nll", "label", "index", "probability")
 
     prediction: list[Tensor]
     nll: list[Tensor]
     label: list[Tensor]
     index: list[Tensor]
+    probability: list[Tensor]
 
     def __init__(
         self,
         modalities: Sequence[str],
         class_frequencies: Tensor,
-        value: str = "accuracy",
+        value: str | Metric = "accuracy",
         draws: int = 1000,
         level: float = 0.95,
         seed: int = 0,
@@ -89,10 +93,13 @@ class CoalitionGame(_Shell):
     ) -> None:
         super().__init__(**kwargs)
         self.modalities = check_names(modalities)
-        self.value = check_metric(value)
         check_draws(draws, level)
         self.draws, self.level, self.seed = draws, level, seed
         self.class_frequencies = check_frequencies(class_frequencies).cpu().tolist()
+        self.custom: CustomValue | None = None
+        if isinstance(value, Metric):
+            self.custom = CustomValue(value, len(self.class_frequencies))
+        self.value = check_metric(value) if isinstance(value, str) else "accuracy"
         for name in self._STATES:
             self.add_state(name, default=[], dist_reduce_fx="cat")
         self._add_no_samples()
@@ -105,6 +112,8 @@ class CoalitionGame(_Shell):
         self.nll.append(torch.zeros(0, coalitions, device=self.device))
         self.label.append(torch.zeros(0, dtype=torch.int64, device=self.device))
         self.index.append(torch.zeros(0, dtype=torch.int64, device=self.device))
+        classes = len(self.class_frequencies) if self.custom is not None else 0
+        self.probability.append(torch.zeros(0, coalitions, classes, device=self.device))
 
     def reset(self) -> None:
         """Forget all samples."""
@@ -133,6 +142,8 @@ class CoalitionGame(_Shell):
         self.nll.append(nll_BS)
         self.label.append(label_B.detach().long())
         self.index.append(index_B.detach().long())
+        kept_BSC = logits_SBC.detach().transpose(0, 1)[..., : None if self.custom else 0]
+        self.probability.append(kept_BSC.float().softmax(-1))
 
     def compute(self) -> GameReport:
         """Play the game over all samples of all processes.
@@ -141,7 +152,7 @@ class CoalitionGame(_Shell):
             MmeqError: if there is no sample, a label is outside the classes, or a loss is NaN or
                 infinite.
         """
-        prediction_nS, nll_nS, label_n, index_n = (
+        prediction_nS, nll_nS, label_n, index_n, probability_nSC = (
             dim_zero_cat(getattr(self, name)).cpu() for name in self._STATES
         )
         sorted_n, place_n = index_n.sort(stable=True)
@@ -158,6 +169,8 @@ class CoalitionGame(_Shell):
             draws=self.draws,
             level=self.level,
             seed=self.seed,
+            custom=self.custom,
+            probability_NSC=probability_nSC[row_N],
         )
 
 

@@ -12,7 +12,7 @@ from typing import Any
 from torch import Tensor
 
 from mmeq.game.coalitions import coalition_names
-from mmeq.game.values import METRICS, utility
+from mmeq.game.values import utility
 
 
 def _plain(number: float | Tensor) -> float | None:
@@ -49,6 +49,7 @@ class GameReport:
         full_low: metric to lower end for the full coalition.
         full_high: metric to upper end for the full coalition.
         samples: how many different samples were evaluated.
+        higher_is_better: of the metric that the game is played for.
     """
 
     modalities: tuple[str, ...]
@@ -70,11 +71,17 @@ class GameReport:
     full_low: dict[str, float]
     full_high: dict[str, float]
     samples: int
+    higher_is_better: bool = True
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """The metrics of `values`: mmeq's three, and the game's own where it is another."""
+        return tuple(self.values)
 
     @property
     def game(self) -> Tensor:
         """The game's value of every coalition [V]; higher is better."""
-        return utility(self.values[self.value], self.value)
+        return utility(self.values[self.value], self.higher_is_better)
 
     @property
     def alone(self) -> Tensor:
@@ -105,7 +112,7 @@ class GameReport:
             "value": self.value,
             "samples": self.samples,
             "values": {
-                coalition: {metric: _plain(self.values[metric][row]) for metric in METRICS}
+                coalition: {metric: _plain(self.values[metric][row]) for metric in self.metrics}
                 for row, coalition in enumerate(coalitions)
             },
             "game": {
@@ -143,7 +150,7 @@ class GameReport:
                     "low": _plain(self.full_low[metric]),
                     "high": _plain(self.full_high[metric]),
                 }
-                for metric in METRICS
+                for metric in self.metrics
             },
             "proper_mean": _plain(self.proper_mean),
         }

@@ -32,17 +32,14 @@ def check_metric(value: str) -> str:
     return value
 
 
-def utility(metric: Tensor, value: str) -> Tensor:
-    """Turn a metric into the value of the game, where higher is better: nll changes its sign.
+def utility(metric: Tensor, higher_is_better: bool) -> Tensor:
+    """Turn a metric into the value of the game, where higher is better.
 
     Args:
         metric: real, any shape.
-        value: the metric's name.
-
-    Raises:
-        MmeqError: for an unknown metric.
+        higher_is_better: of the metric; nll, where less is better, changes its sign.
     """
-    return -metric if check_metric(value) == "nll" else metric
+    return metric if higher_is_better else -metric
 
 
 def sample_scores(logits_SBC: Tensor, label_B: Tensor) -> tuple[Tensor, Tensor]:

@@ -87,8 +87,8 @@ def test_scores_do_not_depend_on_batch_mates():
 
 
 def test_utility():
-    assert utility(torch.tensor(2.0), "nll").item() == -2
-    assert utility(torch.tensor(2.0), "macro_f1").item() == 2
+    assert utility(torch.tensor(2.0), False).item() == -2
+    assert utility(torch.tensor(2.0), True).item() == 2
 
 
 def test_refuses():
