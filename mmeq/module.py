@@ -5,7 +5,7 @@ Shape suffixes: B batch, M modalities, D width, C classes, S coalitions, L losse
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import lightning
@@ -18,14 +18,17 @@ from torchmetrics import Metric
 from mmeq.data.spec import DatasetSpec
 from mmeq.errors import MmeqError
 from mmeq.fusions.base import Fusion
-from mmeq.fusions.orders import Inference, Orders, inference_orders
-from mmeq.game.coalitions import all_coalitions
+from mmeq.fusions.orders import Orders
+from mmeq.game.choice import make_game
 from mmeq.game.metric import CoalitionGame
 from mmeq.game.report import GameReport
+from mmeq.game.sampled import SampledGame
+from mmeq.inference.build import build_strategy
+from mmeq.inference.orders import Inference
 from mmeq.losses import LossMeter
 from mmeq.methods.base import Batch, Features, Method
 
-MAX_MODALITIES = 12
+Game = CoalitionGame | SampledGame
 
 
 class MultimodalModule(lightning.LightningModule):
@@ -44,9 +47,12 @@ class MultimodalModule(lightning.LightningModule):
         scheduler: optimizer → learning-rate schedule, stepped once an epoch; or None.
         clip_norm: largest gradient norm of a step, or None.
         accumulate: batches whose gradients make one step.
-        inference: which orders a prediction averages over.
+        inference: which orders a prediction averages over, see `mmeq.inference`.
+        strategy: options of the inference strategies; None: as they come.
         value: v(S) of the game: accuracy, nll, macro_f1 or a torchmetrics metric.
         class_frequencies: [C] of the training part: the best constant predictor.
+        estimator: of the Shapley values; auto: exact up to 12 modalities, sampled beyond.
+        budget: coalitions that a sampled estimator evaluates, or None for its default.
         seed: of the run; each epoch draws from (seed, epoch), so a resumed run draws the same.
 
     Attributes:
@@ -55,6 +61,7 @@ class MultimodalModule(lightning.LightningModule):
         order: the order of the epoch being trained or just trained.
         train_losses: mean of every loss over the epoch and all ranks.
         findings: what callbacks found out beside the reports, plain, for ``results.json``.
+        epoch_findings: the same of one epoch, for its line of ``history.jsonl``.
         first_bad: the first loss that was NaN or infinite in the epoch, and its batch; or None.
     """
 
@@ -70,14 +77,15 @@ class MultimodalModule(lightning.LightningModule):
         clip_norm: float | None = None,
         accumulate: int = 1,
         inference: Inference = "auto",
+        strategy: Mapping[str, Any] | None = None,
         value: str | Metric = "accuracy",
+        estimator: str = "auto",
+        budget: int | None = None,
         seed: int = 0,
     ) -> None:
         super().__init__()
         self.automatic_optimization = False
         count = len(spec.modalities)
-        if count > MAX_MODALITIES:
-            raise MmeqError(f"{count} modalities: all coalitions are measured up to M=12")
         if count < method.min_modalities:
             raise MmeqError(
                 f"method {type(method).__name__.lower()} needs at least {method.min_modalities} "
@@ -89,14 +97,16 @@ class MultimodalModule(lightning.LightningModule):
         self.inference: Inference = inference
         self.seed = seed
         self.order = method.order
-        self.inference_orders: Orders = inference_orders(inference, method.order)
-        self.coalitions_SM = all_coalitions(count)[1:]
+        self.strategy = build_strategy(inference, method.order, strategy, seed)
         self.val_game, self.test_game = (
-            CoalitionGame(spec.names, class_frequencies, value=value, seed=seed) for _ in range(2)
+            make_game(spec.names, class_frequencies, fusion.dim, value, estimator, budget, seed)
+            for _ in range(2)
         )
+        self.coalitions_SM = self.val_game.coalitions_SM
         self.report: GameReport | None = None
         self.test_report: GameReport | None = None
         self.findings: dict[str, Any] = {}
+        self.epoch_findings: dict[str, Any] = {}
         self.losses = LossMeter()
         self.train_losses: dict[str, float] = {}
         self.first_bad: tuple[str, int] | None = None
@@ -110,6 +120,15 @@ class MultimodalModule(lightning.LightningModule):
         """The current epoch, from 0."""
         return self.trainer.current_epoch
 
+    @property
+    def inference_orders(self) -> Orders:
+        """The orders that the inference strategy looks at."""
+        return self.strategy.orders
+
+    @property
+    def _fitting(self) -> bool:
+        return self._trainer is not None and self._trainer.state.fn == "fit"
+
     def encode(self, batch: Batch, modalities: Iterable[int] | None = None) -> Features:
         """Run each encoder once; those not in `modalities` without graph and in eval mode."""
         chosen = None if modalities is None else set(modalities)
@@ -119,9 +138,14 @@ class MultimodalModule(lightning.LightningModule):
                 rows.append(self.encoders[name](batch["inputs"][name]))
             else:
                 rows.append(self._quiet(name, batch))
-        features = Features(tuple(rows), None if self.spec.complete else batch["present"])
+        present_BM = None if self.spec.complete else batch["present"]
+        features = Features(tuple(rows), present_BM, batch.get("id"))
         if self.training:
             self.fusion.observe(features.rows, features.present_BM)
+        if self.fusion.wants_zero_input:
+            zeros = {"inputs": {n: _zeros(x) for n, x in batch["inputs"].items()}}
+            rows = [self._quiet(name, zeros)[0] for name in self.spec.names]
+            self.fusion.see_zero_input(torch.stack(rows))
         return features
 
     def reencode(self, batch: Batch, features: Features, modality: int) -> Features:
@@ -144,10 +168,18 @@ class MultimodalModule(lightning.LightningModule):
     def fuse(
         self, features: Features, coalitions_SM: Tensor, orders: Orders | None = None
     ) -> Tensor:
-        """Logits [S, B, C] of coalitions, over the inference strategy's orders by default."""
-        return self.fusion(
-            features.rows, coalitions_SM, orders or self.inference_orders, features.present_BM
-        )
+        """Logits [S, B, C] of coalitions: by the given orders, else by the inference strategy.
+
+        Training takes the mean over the strategy's orders, and so does validation while a strategy
+        that learns from the validation part has not yet learnt.
+        """
+        if orders is None and (self.training or (self.strategy.learns and self._fitting)):
+            orders = self.inference_orders
+        if orders is None:
+            return self.strategy.answer(
+                self.fusion, features.rows, coalitions_SM, features.present_BM, features.ids
+            )
+        return self.fusion(features.rows, coalitions_SM, orders, features.present_BM)
 
     def loss(self, logits_SBC: Tensor, label_B: Tensor) -> Tensor:
         """Cross-entropy of each coalition, the mean over the batch: [S], nats."""
@@ -165,6 +197,8 @@ class MultimodalModule(lightning.LightningModule):
         key = tuple(modalities)
         optimizer = self.optimizers()
         optimizer.zero_grad(set_to_none=True)
+        if not loss.requires_grad:  # no sample of the batch has what this step is about
+            loss = loss + 0.0 * sum(parameter.sum() for parameter in self.fusion.parameters())
         self.manual_backward(loss)
         names = {f"encoder/{self.spec.names[m]}" for m in key} | {"fusion", "method"}
         parameters: list[nn.Parameter] = []
@@ -217,7 +251,9 @@ class MultimodalModule(lightning.LightningModule):
         torch.manual_seed(int(torch.randint(2**62, (1,), generator=generator)) + self.global_rank)
         self.order = self.method.order
         self._use_orders()
+        self.strategy.load_state(None)
         self.losses.reset()
+        self.epoch_findings = {}
         self._held.clear()
         self._batches = 0
         self.method.on_epoch_start(self)
@@ -243,9 +279,16 @@ class MultimodalModule(lightning.LightningModule):
         """The same on the test part."""
         return self._evaluate(batch, self.test_game)
 
+    def predict_step(self, batch: Batch, batch_idx: int) -> dict[str, Any]:
+        """Every coalition's logits; labels are not looked at, so they may be unknown."""
+        kept = {key: batch[key] for key in ("label", "index", "id")}
+        return {"logits_SBC": self.logits(batch), **kept}
+
     def on_validation_start(self) -> None:
-        """Sum up the epoch's losses; make running statistics of encoders equal on all ranks."""
+        """Sum up the epoch's losses; make running statistics equal on all ranks."""
         self.train_losses, self.first_bad = self.losses.summary()
+        if self._fitting:
+            self.fusion.settle()
         if self.trainer.world_size > 1:
             for buffer in self.encoders.buffers():
                 if buffer.is_floating_point():
@@ -268,36 +311,55 @@ class MultimodalModule(lightning.LightningModule):
     def on_test_epoch_start(self) -> None:
         """Predict with the orders that belong to the weights."""
         self._use_orders()
+        self.strategy.reset()
 
     def on_test_epoch_end(self) -> None:
         """Compute the game on the test part."""
+        if facts := self.strategy.facts():
+            self.findings["sampling"] = facts
         self.test_report = self._finish(self.test_game)
 
     def logits(self, batch: Batch) -> Tensor:
-        """Logits [S, B, C] of all 2^M - 1 non-empty coalitions, in binary order."""
+        """Logits [S, B, C] of the coalitions in `coalitions_SM`."""
         return self.method.logits(self, self.encode(batch), self.coalitions_SM)
 
-    def _evaluate(self, batch: Batch, game: CoalitionGame) -> dict[str, Any]:
-        logits_SBC = self.logits(batch)
-        game.update(logits_SBC, batch["label"], batch["index"])
+    def _evaluate(self, batch: Batch, game: Game) -> dict[str, Any]:
+        features = self.encode(batch)
+        logits_SBC = self.method.logits(self, features, self.coalitions_SM)
+        game.collect(logits_SBC, features.rows, batch["present"], batch["label"], batch["index"])
         kept = {key: batch[key] for key in ("label", "index", "id")}
-        return {"logits_SBC": logits_SBC, **kept}
+        return {"logits_SBC": logits_SBC, "features": features, **kept}
 
-    def _finish(self, game: CoalitionGame) -> GameReport:
-        report = game.compute()
+    def _finish(self, game: Game) -> GameReport:
+        report = game.report(self._score)
         game.reset()
         return report
 
+    def _score(self, rows: list[Tensor], present_BM: Tensor, coalitions_SM: Tensor) -> Tensor:
+        """Logits [S, B, C] of kept features, for games that choose their coalitions."""
+        features = Features(tuple(rows), None if self.spec.complete else present_BM)
+        return self.method.logits(self, features, coalitions_SM)
+
     def _use_orders(self) -> None:
-        self.inference_orders = inference_orders(self.inference, self.order)
+        self.strategy.follow(self.order)
 
     # checkpoints
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep the order of the epoch that made these weights."""
+        """Keep the order of the epoch that made these weights, and what inference has learnt."""
         checkpoint["mmeq_order"] = list(self.order)
+        if (state := self.strategy.state()) is not None:
+            checkpoint["mmeq_strategy"] = state
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Take it back, so that predictions use it."""
         self.order = tuple(checkpoint["mmeq_order"])
         self._use_orders()
+        self.strategy.load_state(checkpoint.get("mmeq_strategy"))
+
+
+def _zeros(inputs: Tensor | dict[str, Tensor]) -> Tensor | dict[str, Tensor]:
+    """One sample of zeros in the form of a modality's inputs."""
+    if isinstance(inputs, dict):
+        return {key: torch.zeros_like(value[:1]) for key, value in inputs.items()}
+    return torch.zeros_like(inputs[:1])

@@ -172,7 +172,6 @@ def test_two_processes_share_one_folder_and_take_it_up_again(tmp_path):
 @pytest.mark.slow
 def test_a_wheel_works_in_another_folder(tmp_path):
     """Built from the tree, unpacked into a clean folder, used from a third one."""
-    pytest.importorskip("hatchling")
     wheels, target, elsewhere = (tmp_path / name for name in ("wheels", "target", "elsewhere"))
     elsewhere.mkdir()
     built = command("-m", "hatchling", "build", "-t", "wheel", "-d", str(wheels), cwd=ROOT)

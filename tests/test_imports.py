@@ -13,19 +13,20 @@ PACKAGE = Path(mmeq.__file__).parent
 LAYERS = [
     {"errors", "files"},
     {"game"},
-    {"fusions", "encoders", "data"},
+    {"fusions", "encoders", "data", "inference"},
     {"methods", "callbacks", "loggers", "losses"},
     {"module"},
     {"config"},
     {"train", "eval", "predict", "prepare", "inspect", "report"},
 ]
 RANK = {part: rank for rank, layer in enumerate(LAYERS) for part in layer}
-BESIDE = {("encoders", "data"), ("callbacks", "loggers")}
+BESIDE = {("encoders", "data"), ("inference", "fusions"), ("callbacks", "loggers")}
 """Parts of one layer of which the first may use the second."""
 FORBIDDEN = {
     "game": {"lightning", "hydra", "omegaconf", "wandb"},
     "fusions": {"lightning", "hydra", "omegaconf", "wandb"},
     "encoders": {"lightning", "hydra", "omegaconf", "wandb"},
+    "inference": {"lightning", "hydra", "omegaconf", "wandb"},
     "methods": {"lightning", "hydra", "omegaconf", "wandb"},
     "data": {"hydra", "omegaconf", "wandb"},
     "callbacks": {"hydra", "omegaconf"},

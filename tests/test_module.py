@@ -11,6 +11,7 @@ from mmeq.errors import MmeqError
 from mmeq.fusions.concat import Concat
 from mmeq.losses import LossMeter
 from mmeq.methods.joint import Joint
+from mmeq.methods.shapley import Shapley
 from mmeq.methods.unimodal import Unimodal
 
 
@@ -115,3 +116,33 @@ def test_first_bad_loss_is_the_first_in_time():
     meter.add({"step/a": torch.tensor(1.0)}, 1)
     meter.add({"step/a": torch.tensor(4.0)}, 3)
     assert meter.summary() == ({"step/a": pytest.approx(3.25)}, None)
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_absence_input_stands_for_what_the_encoder_makes_of_zeros(training):
+    spec = toy_spec(2)
+    module = toy_module(spec, fusion=partial(Concat, absence="input"), dropout=0.5)
+    batch = toy_batches(spec, count=1)[0]
+    module.train(training)
+    torch.manual_seed(3)
+    features = module.encode(batch)
+    alone = module.fuse(features, torch.tensor([[True, False]]))[0]
+    with torch.no_grad():
+        zero = module.encoders.eval()["b"](torch.zeros(1, 5)).expand(16, -1)
+    both = torch.cat([features.rows[0], zero], 1)
+    weight = module.fusion.weight_MCD.permute(1, 0, 2).reshape(3, -1)
+    torch.testing.assert_close(alone, both @ weight.T + module.fusion.bias_C)
+
+
+def test_batch_in_which_nobody_has_what_a_step_is_about():
+    """Under modality dropout a small batch may lack a modality; its step then teaches nothing."""
+    spec = toy_spec(2, complete=False)
+    batches = toy_batches(spec, batch=4, count=2)
+    for batch in batches:
+        batch["present"][:, 0] = False
+    module = toy_module(spec, method=partial(Shapley, supervise="sequential"))
+    before = copy.deepcopy(module.encoders["a"].state_dict())
+    fit(module, batches)
+    for name, value in before.items():
+        assert torch.equal(module.encoders["a"].state_dict()[name], value)
+    assert all(torch.isfinite(p).all() for p in module.parameters())

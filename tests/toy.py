@@ -19,7 +19,7 @@ SGD = partial(torch.optim.SGD, lr=0.1)
 
 
 def toy_spec(modalities=3, complete=True):
-    names = ["a", "b", "c", "d", "e"][:modalities]
+    names = "abcdefghijklmnopqrst"[:modalities]
     return DatasetSpec(
         "toy",
         "random",

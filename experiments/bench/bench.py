@@ -27,7 +27,9 @@ from mmeq.data.spec import DatasetSpec, Modality
 from mmeq.encoders.vector import VectorEncoder
 from mmeq.files import write_json
 from mmeq.fusions.memory import Memory
-from mmeq.fusions.orders import inference_orders
+from mmeq.inference.base import Strategy
+from mmeq.inference.build import build_strategy
+from mmeq.inference.orders import inference_orders
 from mmeq.methods.base import Method
 from mmeq.methods.joint import Joint
 from mmeq.methods.shapley import Shapley
@@ -269,6 +271,58 @@ def lines(quick: bool) -> Iterator[dict[str, Any]]:
                 repeats,
             )
     yield tree_against_passes()
+    yield hybrid_against_one(3 if quick else 7)
+    for modalities in (4, 5, 6):
+        for name in ("hybrid", "cyclic", "sampled"):
+            yield strategy_against_one(name, modalities, 3 if quick else 5)
+
+
+def hybrid_against_one(repeats: int) -> dict[str, Any]:
+    """A fused prediction from raw inputs, M=3, ResNet-18: mean over 6 orders against one order."""
+    encoders = resnets(3)
+    (batch,) = Batches(encoders, 8, 1)
+    module = build(encoders, Joint).eval()
+    full = module.coalitions_SM[-1:]
+
+    def predict(name: str) -> Callable[[], float]:
+        orders = inference_orders(name, (0, 1, 2))
+
+        @torch.inference_mode()
+        def run() -> float:
+            start = time.perf_counter()
+            module.fuse(module.encode(batch), full, orders)
+            return time.perf_counter() - start
+
+        return run
+
+    both = predict("hybrid"), predict("memory_guided")
+    return ratio("hybrid inference / one order, encoders included, ResNet-18 x 3", *both, repeats)
+
+
+def strategy_against_one(name: str, modalities: int, repeats: int) -> dict[str, Any]:
+    """A fused prediction from cached features: a strategy against memory_guided, with cells."""
+    torch.manual_seed(0)
+    memory = Memory(modalities, DIM, CLASSES, torch.full((CLASSES,), 1 / CLASSES)).eval()
+    features = [torch.randn(256, DIM) for _ in range(modalities)]
+    full = torch.ones(1, modalities, dtype=torch.bool)
+    made, one = (build_strategy(n, range(modalities)) for n in (name, "memory_guided"))
+
+    def answer(strategy: Strategy) -> Callable[[], float]:
+        @torch.inference_mode()
+        def run() -> float:
+            start = time.perf_counter()
+            for _ in range(3):
+                strategy.answer(memory, features, full)
+            return time.perf_counter() - start
+
+        return run
+
+    line = ratio(
+        f"{name} / one order, features cached, M={modalities}", *map(answer, (made, one)), repeats
+    )
+    cells = {"cells": made.cells(full), "cells_one_order": one.cells(full)}
+    print(f"{'':<8}cells {cells['cells']:.1f} / {cells['cells_one_order']:.0f}", flush=True)
+    return {**line, **cells, **made.facts()}
 
 
 def tree_against_passes() -> dict[str, Any]:

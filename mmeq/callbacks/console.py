@@ -45,7 +45,7 @@ class EpochTable(Callback):
         last = epoch == total or trainer.should_stop
         if not trainer.is_global_zero or module.report is None or (epoch % self.every and not last):
             return
-        entry = report_entry(module.report)
+        entry = {**report_entry(module.report), **getattr(module, "epoch_findings", {})}
         spent = duration(self._seconds[-1])
         left = remaining(self._seconds, total - epoch)
         if left:

@@ -18,10 +18,10 @@ def report_entry(report: GameReport) -> dict[str, Any]:
 
     Keys: ``game`` (the metric that is the game's value), ``accuracy``/``macro_f1``/``nll`` of all
     modalities together, ``phi`` by modality (higher is better: for
-    nll the game's value is −nll), ``edm``, ``banzhaf``, ``proper_mean`` (mean accuracy
-    over the non-empty proper coalitions), ``values`` by coalition (``low``/``high`` belong to the
-    metric that the game is played for) and ``samples``. A number with its 95 % interval is
-    ``{value, low, high}``.
+    nll the game's value is −nll), ``edm``, ``certainty`` (of the order by φ, and of its weakest),
+    ``banzhaf``, ``proper_mean`` (mean accuracy over the non-empty proper coalitions), ``values`` by
+    coalition (``low``/``high`` belong to the metric that the game is played for) and ``samples``.
+    A number with its 95 % interval is ``{value, low, high}``.
     """
     names = report.modalities
     # The game turns a metric where less is better into a utility; a person reads the metric itself.
@@ -51,6 +51,12 @@ def report_entry(report: GameReport) -> dict[str, Any]:
         "high": report.edm_high,
         "normalised": report.edm_normalised,
     }
+    entry["certainty"] = {"order": report.order_certainty, "weakest": report.weakest_certainty}
+    entry["estimator"] = {
+        "name": report.estimator,
+        "evaluations": report.evaluations,
+        "reason": report.reason,
+    }
     entry["banzhaf"] = dict(zip(names, report.banzhaf, strict=True))
     entry["proper_mean"] = report.proper_mean
     entry["values"] = {
@@ -68,8 +74,9 @@ def flat_metrics(entry: Mapping[str, Any], prefix: str = "val") -> dict[str, flo
     """Return the scalars of a history line (or of a test entry) under the names of the loggers.
 
     A line of history gives ``shapley/<m>``, ``shapley_low/<m>``, ``shapley_high/<m>``, ``edm``,
-    ``order/<m>`` (place, 0 first), ``value/<coalition>``, ``val/*``, ``train/*`` and ``lr``; a test
-    entry gives the same under ``test/``. What is undefined (NaN) is left out.
+    ``certainty/order`` and ``weakest``, ``subset/*`` where the order is set by a part of the
+    samples, ``order/<m>`` (place, 0 first), ``value/<coalition>``, ``val/*``, ``train/*`` and
+    ``lr``; a test entry gives the same under ``test/``. What is undefined (NaN) is left out.
     """
     top = "" if prefix == "val" else f"{prefix}/"
     flat: dict[str, float | None] = {}
@@ -85,6 +92,11 @@ def flat_metrics(entry: Mapping[str, Any], prefix: str = "val") -> dict[str, flo
         flat[f"{top}shapley_high/{name}"] = phi["high"]
     for end in ("", "_low", "_high", "_normalised"):
         flat[f"{top}edm{end}"] = entry["edm"][end.removeprefix("_") or "value"]
+    for part, share in entry.get("certainty", {}).items():
+        flat[f"{top}certainty/{part}"] = share
+    if subset := entry.get("subset"):
+        flat |= {f"subset/certainty_{part}": share for part, share in subset["certainty"].items()}
+        flat |= {f"subset/{key}": subset[key] for key in ("kendall_tau", "samples")}
     for coalition, values in entry["values"].items():
         flat[f"{top}value/{coalition}"] = values[entry["game"]]
     for place, name in enumerate(entry.get("order", ())):

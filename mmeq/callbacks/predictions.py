@@ -10,34 +10,31 @@ import numpy as np
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
-from mmeq.files import write_npz
-from mmeq.game.coalitions import all_coalitions
+from mmeq.game.predictions import read_predictions, write_predictions
 
 # Shape suffixes: N samples, S non-empty coalitions, B batch, C classes, M modalities.
 
 
-class Predictions(Callback):
-    """Write ``predictions/<split>.npz`` at the end of ``trainer.test``.
+class Collect(Callback):
+    """Gather what the model answers in ``trainer.test`` or ``trainer.predict``.
 
-    Arrays: ``logits`` float32 [N, S, C], ``coalitions`` bool [S, M] (the non-empty ones in binary
-    order), ``labels`` int64 [N], ``index`` int64 [N] (row of the manifest, ascending), ``ids``,
-    ``modalities`` and ``classes`` (unicode). All ranks are gathered; no pickle is needed to read.
-
-    Args:
-        run_dir: the run folder.
-        split: name of the file; what ``trainer.test`` is given is the test part by default.
+    Attributes:
+        arrays: after the pass, on rank 0: what `write_predictions` writes, rows by ascending index;
+            None on other ranks.
     """
 
-    def __init__(self, run_dir: str | Path, split: str = "test") -> None:
-        """Remember where to write."""
-        self.run_dir = Path(run_dir)
-        self.split = split
-        self._batches: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
-        self._ids: list[str] = []
+    def __init__(self) -> None:
+        """Start empty."""
+        self.arrays: dict[str, np.ndarray] | None = None
+        self._batches: list[dict[str, np.ndarray]] = []
 
     def on_test_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Forget an earlier test."""
-        self._batches, self._ids = [], []
+        """Forget an earlier pass."""
+        self.arrays, self._batches = None, []
+
+    def on_predict_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """The same."""
+        self.on_test_epoch_start(trainer, pl_module)
 
     def on_test_batch_end(
         self,
@@ -49,36 +46,79 @@ class Predictions(Callback):
         dataloader_idx: int = 0,
     ) -> None:
         """Move the batch's logits to the host: device memory stays flat over any test set."""
-        logits_BSC = outputs["logits_SBC"].detach().float().transpose(0, 1).cpu().numpy()
-        self._batches.append(
-            (logits_BSC, outputs["label"].cpu().numpy(), outputs["index"].cpu().numpy())
-        )
-        self._ids.extend(outputs["id"])
+        logits_SBC = outputs["logits_SBC"].detach().float()
+        everything = logits_SBC.new_ones(logits_SBC.shape[1], len(pl_module.spec.modalities))
+        tensors = {
+            "logits": logits_SBC.transpose(0, 1),
+            "labels": outputs["label"].long(),
+            "index": outputs["index"].long(),
+            "present": batch.get("present", everything).bool(),
+        }
+        self._batches.append({name: tensor.cpu().numpy() for name, tensor in tensors.items()})
+        self._batches[-1]["ids"] = np.asarray(outputs["id"], dtype=np.str_)
+
+    def on_predict_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,  # noqa: ANN401 - Lightning's hook
+        batch: Any,  # noqa: ANN401 - Lightning's hook
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """The same."""
+        self.on_test_batch_end(trainer, pl_module, outputs, batch, batch_idx, dataloader_idx)
 
     def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Gather the ranks, sort by row of the manifest and write."""
-        parts = _gather((self._batches, self._ids), trainer)
-        self._batches, self._ids = [], []
+        """Gather the ranks and sort by row of the manifest."""
+        parts = _gather(self._batches, trainer)
+        self._batches = []
         if parts is None:
             return
-        spec: Any = pl_module.spec
-        batches = [batch for part, _ in parts for batch in part]
-        ids = np.asarray([name for _, names in parts for name in names], dtype=np.str_)
-        logits_NSC, labels_N, index_N = (
-            np.concatenate(arrays) for arrays in zip(*batches, strict=True)
-        )
+        module: Any = pl_module
+        batches = [batch for part in parts for batch in part]
+        joined = {name: np.concatenate([batch[name] for batch in batches]) for name in batches[0]}
         # Sorts and drops what a padding sampler might have repeated.
-        index_N, rows_N = np.unique(index_N, return_index=True)
-        write_npz(
-            self.run_dir / "predictions" / f"{self.split}.npz",
-            logits=logits_NSC[rows_N],
-            coalitions=np.asarray(all_coalitions(len(spec.modalities)))[1:].astype(bool),
-            labels=labels_N[rows_N].astype(np.int64),
-            index=index_N.astype(np.int64),
-            ids=ids[rows_N],
-            modalities=np.asarray(spec.names, dtype=np.str_),
-            classes=np.asarray([str(name) for name in spec.classes], dtype=np.str_),
-        )
+        _, rows_N = np.unique(joined["index"], return_index=True)
+        game = module.test_game
+        custom = getattr(game, "custom", None)
+        self.arrays = {
+            **{name: array[rows_N] for name, array in joined.items()},
+            "coalitions": module.coalitions_SM.cpu().numpy(),
+            "modalities": np.asarray(module.spec.names, dtype=np.str_),
+            "classes": np.asarray([str(name) for name in module.spec.classes], dtype=np.str_),
+            "class_frequencies": np.asarray(game.class_frequencies, dtype=np.float64),
+            "value": np.asarray(game.value if custom is None else custom.name),
+            "seed": np.asarray(game.seed, dtype=np.int64),
+        }
+
+    def on_predict_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """The same."""
+        self.on_test_epoch_end(trainer, pl_module)
+
+
+class Predictions(Collect):
+    """Write ``predictions/<split>.npz`` at the end of ``trainer.test``.
+
+    Its arrays are those of `mmeq.game.predictions.write_predictions`; all ranks are gathered, and
+    no pickle is needed to read. `mmeq.game.measure_predictions` plays the game again from it.
+
+    Args:
+        run_dir: the run folder.
+        split: name of the file; what ``trainer.test`` is given is the test part by default.
+    """
+
+    def __init__(self, run_dir: str | Path, split: str = "test") -> None:
+        """Remember where to write."""
+        super().__init__()
+        self.run_dir, self.split = Path(run_dir), split
+
+    def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Gather and write."""
+        super().on_test_epoch_end(trainer, pl_module)
+        if self.arrays is not None:
+            write_predictions(self.run_dir / "predictions" / f"{self.split}.npz", self.arrays)
+            self.arrays = None
 
 
 def _gather(part: Any, trainer: Trainer) -> Sequence[Any] | None:  # noqa: ANN401 - any object
@@ -93,5 +133,4 @@ def _gather(part: Any, trainer: Trainer) -> Sequence[Any] | None:  # noqa: ANN40
 
 def load_predictions(path: str | Path) -> dict[str, np.ndarray]:
     """Return the arrays of a predictions file, read without pickle."""
-    with np.load(path, allow_pickle=False) as arrays:
-        return {name: arrays[name] for name in arrays.files}
+    return read_predictions(path)

@@ -120,6 +120,7 @@ class RunRecord(Callback):
                 "next_order": [names[m] for m in following],
                 "kendall_tau": float(kendall_tau(used, following)),
                 **report_entry(module.report),
+                **getattr(module, "epoch_findings", {}),
                 "losses": dict(module.train_losses),
                 "method": module.method.describe(),
                 "lr": {str(g.get("name", i)): float(g["lr"]) for i, g in enumerate(groups)},

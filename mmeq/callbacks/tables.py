@@ -76,12 +76,19 @@ def _table(*heads: tuple[str, str]) -> Table:
 
 
 def modality_table(entry: Entry, order: Sequence[str] = (), following: Sequence[str] = ()) -> Table:
-    """Return the table of modalities: alone, φ with its interval, share, place now → next."""
+    """Return the table of modalities: alone, φ with its interval, share, place now → next.
+
+    The order's head tells how certain the ranking by φ is (`mmeq.game.certainty`).
+    """
     game = entry["game"]
     part = shares(entry)
     heads = [("modality", "left"), ("alone", "right"), ("φ (95 % interval)", "left")]
     heads.append((f"share (│ fair: {100 / len(part):.0f} %)", "left"))
-    table = _table(*heads, *([("order", "left")] if order else []))
+    if order:
+        certainty = (entry.get("subset") or entry).get("certainty", {}).get("order")
+        sure = "" if certainty is None else f" ({100 * certainty:.0f} % certain)"
+        heads.append((f"order{sure}", "left"))
+    table = _table(*heads)
     for name, phi in entry["phi"].items():
         row: list[Any] = [
             "",
@@ -100,6 +107,24 @@ def modality_table(entry: Entry, order: Sequence[str] = (), following: Sequence[
     return table
 
 
+def subset_text(entry: Entry) -> str:
+    """Say what setting the order by a part of the validation samples costs; empty without one.
+
+    Examples:
+        >>> whole, part = {"order": 0.62}, {"samples": 80, "certainty": {"order": 0.3}}
+        >>> subset_text({"certainty": whole, "subset": part})
+        'order by 80 samples 30 % certain, by all 62 %'
+    """
+    part = entry.get("subset")
+    if not part:
+        return ""
+    shares = [found["certainty"]["order"] for found in (part, entry)]
+    if None in shares:
+        return ""
+    few, whole = (f"{100 * share:.0f} %" for share in shares)
+    return f"order by {part['samples']} samples {few} certain, by all {whole}"
+
+
 def epoch_line(
     entry: Entry, *, label: str, losses: Mapping[str, float], time: str, best: bool
 ) -> list[Text]:
@@ -113,7 +138,10 @@ def epoch_line(
     if best:
         head.append("  ★ best", style="bold green")
     named = [f"{name} {value:.4f}" for name, value in losses.items()]
-    tail = Text("  " + " · ".join([*(["loss " + ", ".join(named)] if named else []), time]))
+    subset = [text] if (text := subset_text(entry)) else []
+    tail = Text(
+        "  " + " · ".join([*(["loss " + ", ".join(named)] if named else []), *subset, time])
+    )
     tail.stylize("dim")
     return [head, tail]
 
@@ -127,6 +155,10 @@ def test_lines(entry: Entry, title: str) -> list[Text | Table]:
     normalised = number(entry["edm"]["normalised"], "macro_f1")
     edm = f"{interval(entry['edm'], 'edm')}; {normalised} of the worst case"
     table.add_row("", "EDM", edm)
+    estimator = entry.get("estimator", {})
+    if estimator.get("name", "exact") != "exact":
+        how = estimator["reason"] or f"{estimator['name']}, as chosen"
+        table.add_row("", "φ estimated", f"{how} ({estimator['evaluations']} coalitions)")
     if entry["proper_mean"] is not None:
         table.add_row("", "accuracy, mean of parts", number(entry["proper_mean"], "accuracy"))
     return [head, table, Text(), modality_table(entry), Text(), *coalition_table(entry)]

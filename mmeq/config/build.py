@@ -66,6 +66,8 @@ def build(cfg: DictConfig | Tree, run_dir: Path, *, evaluation: bool = False) ->
     import lightning
     from lightning.pytorch import Trainer
 
+    from mmeq.callbacks.terminal import is_terminal
+
     quieten()
     tree = plain_tree(cfg)
     lightning.seed_everything(tree["seed"], workers=True, verbose=False)
@@ -75,6 +77,7 @@ def build(cfg: DictConfig | Tree, run_dir: Path, *, evaluation: bool = False) ->
     if evaluation:
         options |= {"devices": 1, "num_nodes": 1, "strategy": "auto"}
         options |= {"logger": False, "callbacks": [], "enable_checkpointing": False}
+        options |= {"enable_progress_bar": is_terminal()}
     else:
         options |= {"logger": build_logger(tree, run_dir), "callbacks": callbacks(tree, run_dir)}
     return Run(tree, datamodule, module, Trainer(**options), run_dir)
@@ -91,6 +94,8 @@ def build_data(tree: Tree) -> DataModule:
         workers=tree["workers"],
         seed=tree["seed"],
         transforms=None,
+        missing=tree.get("missing"),
+        modality_dropout=tree.get("modality_dropout", 0.0),
     )
     datamodule.setup()
     return datamodule
@@ -128,7 +133,10 @@ def build_module(tree: Tree, datamodule: DataModule) -> MultimodalModule:
         accumulate=optim["accumulate"],
         class_frequencies=frequencies,
         inference=tree["inference"],
+        strategy=tree.get("strategy"),
         value=tree["value"] if isinstance(tree["value"], str) else instantiate(tree["value"]),
+        estimator=tree["estimator"],
+        budget=tree["budget"],
         seed=tree["seed"],
     )
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 from mmeq.config.instantiate import instantiate
 from mmeq.config.signatures import resolve
 from mmeq.errors import MmeqError, did_you_mean
 
-HYBRID_LIMIT = 6
 Tree = dict[str, Any]
 
 
@@ -34,7 +34,8 @@ def dry(problems: list[str], path: str, build: Callable[[], Any]) -> Any:  # noq
         return build()
     except (MmeqError, ValueError, TypeError) as error:
         text = str(error)
-        problems.append(text if text.startswith(f"{path}.") else f"{path}: {text}")
+        named = text.startswith((f"{path}.", f"{path}="))
+        problems.append(text if named else f"{path}: {text}")
         return None
 
 
@@ -69,6 +70,10 @@ def modalities(tree: Tree, dataset: Any) -> list[str]:  # noqa: ANN401
     """Check fusion, method, inference and backbone against the dataset's modalities."""
     import torch
 
+    from mmeq.game.choice import check_estimator
+    from mmeq.inference.build import build_strategy
+    from mmeq.inference.orders import Options
+
     problems: list[str] = []
     names = tuple(dataset.modalities)
     count = len(names)
@@ -79,11 +84,15 @@ def modalities(tree: Tree, dataset: Any) -> list[str]:  # noqa: ANN401
                 f"modality {name!r} of {_title(tree)} is of kind {kind!r}, which backbone "
                 f"{tree['backbone']['name']!r} does not encode{did_you_mean(kind, encoders)}"
             )
-    if tree["inference"] == "hybrid" and count > HYBRID_LIMIT:
-        problems.append(
-            f"inference=hybrid walks all {count}! orders of {count} modalities: give cyclic or "
-            f"memory_guided, or auto (hybrid is for {HYBRID_LIMIT} modalities at most)"
-        )
+    dry(problems, "inference", lambda: build_strategy(tree["inference"], range(count)))
+    dry(problems, "strategy", lambda: Options(**tree.get("strategy", {})))
+    dry(
+        problems,
+        "estimator",
+        lambda: check_estimator(count, tree["estimator"], tree["budget"]),
+    )
+    problems += absence(tree, names)
+    problems += checked_callbacks(tree, names)
     cls: Any = resolve(tree["method"]["_target_"])
     least = getattr(cls, "min_modalities", 1)
     if count < least:
@@ -100,6 +109,32 @@ def modalities(tree: Tree, dataset: Any) -> list[str]:  # noqa: ANN401
         "fusion",
         lambda: instantiate(tree["fusion"], modalities=count, dim=dim, classes=2, prior=prior),
     )
+    return problems
+
+
+def absence(tree: Tree, names: tuple[str, ...]) -> list[str]:
+    """Check the rates at which modalities shall be absent, and whom they name."""
+    from mmeq.data.missing import rates_by_part
+    from mmeq.game.missing import rates_by_name
+
+    problems: list[str] = []
+    dry(problems, "missing", lambda: rates_by_part(tree.get("missing"), names))
+    dropout = tree.get("modality_dropout", 0.0)
+    dry(problems, "modality_dropout", lambda: rates_by_name("modality_dropout", dropout, names))
+    return problems
+
+
+def checked_callbacks(tree: Tree, names: tuple[str, ...]) -> list[str]:
+    """Build mmeq's own callbacks, which touch nothing yet; some look at the modalities too."""
+    problems: list[str] = []
+    supplied: Tree = {"run_dir": ".", "names": {}, "mode": "max"}
+    for name, node in tree["callbacks"].items():
+        if node is None or not node["_target_"].startswith("mmeq."):
+            continue
+        path = f"callbacks.{name}"
+        built = dry(problems, path, partial(instantiate, node, **supplied))
+        if hasattr(built, "check_modalities"):
+            dry(problems, path, partial(built.check_modalities, names))
     return problems
 
 

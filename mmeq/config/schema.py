@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
+
+from mmeq.inference.orders import Inference, Options
 
 ALLOWED = ("mmeq.", "torch.", "torchvision.", "torchaudio.", "torchmetrics.", "lightning.")
 """First parts of the dotted names that a ``_target_`` may have."""
@@ -24,8 +26,12 @@ class Root:
     seed: int
     batch_size: int
     workers: int
-    inference: Literal["auto", "hybrid", "cyclic", "memory_guided"]
+    inference: Inference
     value: Literal["accuracy", "nll", "macro_f1"] | dict[str, Any]
+    estimator: Literal[
+        "auto", "exact", "permutation", "antithetic", "kernel", "regression_adjusted"
+    ]
+    budget: int | None
     monitor: Literal["val/accuracy", "val/macro_f1", "val/nll", "val/edm"]
     name: str | None
     resume: str | None
@@ -38,6 +44,9 @@ class Root:
     trainer: dict[str, Any]
     callbacks: dict[str, Any]
     logger: dict[str, Any]
+    strategy: dict[str, Any] = field(default_factory=dict)
+    missing: float | dict[str, Any] | None = None
+    modality_dropout: float | dict[str, Any] = 0.0
 
 
 @dataclass
@@ -77,7 +86,12 @@ class Trainer:
     detect_anomaly: bool
 
 
-SECTIONS: dict[str, type] = {"backbone": Backbone, "optim": Optim, "trainer": Trainer}
+SECTIONS: dict[str, type] = {
+    "backbone": Backbone,
+    "optim": Optim,
+    "trainer": Trainer,
+    "strategy": Options,
+}
 
 SUPPLIED: dict[str, frozenset[str]] = {
     "dataset": frozenset({"data_root"}),

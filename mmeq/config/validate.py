@@ -78,7 +78,8 @@ def typed(tree: Tree, schema: type, prefix: str) -> Iterator[str]:
         else:
             yield f"there is no option {prefix}{key}" + did_you_mean(key, hints)
     for field in dataclasses.fields(schema):
-        if field.name not in tree:
+        has_default = (field.default, field.default_factory) != (dataclasses.MISSING,) * 2
+        if field.name not in tree and not has_default:
             yield f"{prefix}{field.name} is missing: give {describe(hints[field.name])}"
 
 

@@ -11,6 +11,9 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+Statistics = tuple[Tensor, Tensor]
+"""Mean and scale of each feature, float64 [F]."""
+
 
 class Column(Protocol):
     """The samples of one modality."""
@@ -57,9 +60,13 @@ class VectorColumn:
         """The vector's bytes."""
         return self.values[row].numpy().tobytes()
 
-    def standardised(self, rows_N: Tensor) -> VectorColumn:
-        """Centre and scale every feature by its statistics over some rows (bool [N])."""
-        mean, scale = _statistics(self.values[rows_N])
+    def statistics(self, rows_N: Tensor) -> Statistics:
+        """Mean and scale float64 [F] of every feature over some rows (bool [N])."""
+        return _statistics(self.values[rows_N])
+
+    def scaled(self, statistics: Statistics) -> VectorColumn:
+        """Centre and scale every feature."""
+        mean, scale = statistics
         return VectorColumn(((self.values.double() - mean) / scale).float())
 
 
@@ -91,13 +98,19 @@ class SequenceColumn:
         """The bytes of the steps that count."""
         return self.values[row, : int(self.length[row])].numpy().tobytes()
 
-    def standardised(self, rows_N: Tensor) -> SequenceColumn:
-        """Standardise by the valid steps of some rows (bool [N]); the padding stays zero."""
-        steps_T = torch.arange(self.values.shape[1])
-        valid_NT = steps_T < self.length[:, None]
-        mean, scale = _statistics(self.values[valid_NT & rows_N[:, None]])
+    def statistics(self, rows_N: Tensor) -> Statistics:
+        """Mean and scale float64 [F] over the valid steps of some rows (bool [N])."""
+        return _statistics(self.values[self._valid() & rows_N[:, None]])
+
+    def scaled(self, statistics: Statistics) -> SequenceColumn:
+        """Centre and scale every feature; the padding stays zero."""
+        mean, scale = statistics
         values = ((self.values.double() - mean) / scale).float()
-        return SequenceColumn(torch.where(valid_NT[:, :, None], values, 0.0), self.length)
+        return SequenceColumn(torch.where(self._valid()[:, :, None], values, 0.0), self.length)
+
+    def _valid(self) -> Tensor:
+        """Bool [N, T]: the step lies within the sample's length."""
+        return torch.arange(self.values.shape[1]) < self.length[:, None]
 
 
 @dataclass(frozen=True)
@@ -155,7 +168,7 @@ class TextColumn:
         return self.texts[row].encode()
 
 
-def _statistics(values: Tensor) -> tuple[Tensor, Tensor]:
+def _statistics(values: Tensor) -> Statistics:
     """Mean and scale of each last-axis feature; a constant feature keeps scale 1."""
     values = values.double()
     mean = values.mean(0)

@@ -6,8 +6,10 @@ Shape suffixes: N samples, M modalities, B batch, C classes.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any, Protocol
 
+import numpy as np
 import torch
 from lightning.pytorch import LightningDataModule
 from lightning.pytorch.utilities import rank_zero_warn
@@ -15,12 +17,14 @@ from torch import Tensor
 from torch.utils.data import BatchSampler, DataLoader
 from torch.utils.data import Dataset as TorchDataset
 
-from mmeq.data.columns import SequenceColumn, VectorColumn
+from mmeq.data.columns import SequenceColumn, Statistics, VectorColumn
 from mmeq.data.leakage import check_leakage
 from mmeq.data.manifest import PARTS, TRAIN, Manifest
+from mmeq.data.missing import Rates, describe, draw_kept, hide, rates_by_part
 from mmeq.data.sampler import EpochBatches, EvaluationSampler, TrainSampler, batch_generator
 from mmeq.data.spec import DatasetSpec
 from mmeq.errors import MmeqError, did_you_mean
+from mmeq.game.missing import rates_by_name
 
 Transform = Callable[[Any, bool, torch.Generator], Any]
 
@@ -36,10 +40,16 @@ class Batches(TorchDataset[dict[str, Any]]):
     """Gives whole batches of a manifest's rows; see `DataModule` for their form."""
 
     def __init__(
-        self, manifest: Manifest, transforms: Mapping[str, Transform], training: bool, seed: int
+        self,
+        manifest: Manifest,
+        transforms: Mapping[str, Transform],
+        training: bool,
+        seed: int,
+        dropout: tuple[float, ...] = (),
     ) -> None:
         self.manifest, self.transforms = manifest, dict(transforms)
         self.training, self.seed = training, seed
+        self.dropout_M = torch.tensor(dropout) if training and any(dropout) else None
 
     def __len__(self) -> int:
         """N."""
@@ -53,19 +63,26 @@ class Batches(TorchDataset[dict[str, Any]]):
         """A batch by its rows, or by (epoch, rows) as the training sampler gives it."""
         epoch, rows = batch if isinstance(batch, tuple) else (0, batch)
         manifest, rows_B = self.manifest, torch.tensor(rows, dtype=torch.int64)
+        ids, names = [manifest.ids[row] for row in rows], manifest.spec.names
+        present = manifest.present[rows_B]
+        if self.dropout_M is not None:
+            key = f"dropout|{self.seed}|{epoch}"
+            present = draw_kept(key, ids, names, self.dropout_M, present)
         inputs = {}
-        for modality, column in manifest.columns.items():
+        for m, (modality, column) in enumerate(manifest.columns.items()):
             raw = column.batch(rows_B)
+            if self.dropout_M is not None:
+                raw = hide(raw, present[:, m])
             if modality in self.transforms:
                 generator = batch_generator(self.seed, epoch, rows, modality)
                 raw = self.transforms[modality](raw, self.training, generator)
             inputs[modality] = raw
         return {
             "inputs": inputs,
-            "present": manifest.present[rows_B],
+            "present": present,
             "label": manifest.labels[rows_B],
             "index": rows_B,
-            "id": [manifest.ids[row] for row in rows],
+            "id": ids,
         }
 
 
@@ -86,6 +103,14 @@ class DataModule(LightningDataModule):
         seed: of order and augmentation.
         transforms: modality → ``(raw, training, generator) → Tensor | dict``, given by encoders;
             may be set later (attribute ``transforms``), but before the first loader is made.
+        missing: modalities that the data shall lack: a rate, modality → rate, or part → one of
+            these. Drawn once for each sample by (seed, id), so the gaps are the same in all
+            epochs and in a resumed run, as in an incomplete data set; at least one is kept.
+        modality_dropout: modalities that training shall not see, a rate or modality → rate; drawn
+            by (seed, epoch, id), anew in each epoch; at least one is kept.
+
+    Attributes:
+        statistics: modality → mean and scale that its columns were standardised by.
     """
 
     def __init__(
@@ -95,6 +120,8 @@ class DataModule(LightningDataModule):
         workers: int = 0,
         seed: int = 0,
         transforms: Mapping[str, Transform] | None = None,
+        missing: Rates = None,
+        modality_dropout: float | Mapping[str, float] = 0.0,
     ) -> None:
         super().__init__()
         if batch_size < 1:
@@ -105,6 +132,9 @@ class DataModule(LightningDataModule):
             raise MmeqError(f"seed={seed}: expected 0 or more")
         self.dataset, self.batch_size, self.workers, self.seed = dataset, batch_size, workers, seed
         self.transforms: dict[str, Transform] = dict(transforms or {})
+        self.missing, self.modality_dropout = missing, modality_dropout
+        self._dropout: tuple[float, ...] = ()
+        self.statistics: dict[str, Statistics] = {}
         self._manifest: Manifest | None = None
 
     def setup(self, stage: str | None = None) -> None:
@@ -120,6 +150,9 @@ class DataModule(LightningDataModule):
         manifest.check()
         for warning in check_leakage(manifest):
             rank_zero_warn(warning)
+        names = manifest.spec.names
+        self._dropout = rates_by_name("modality_dropout", self.modality_dropout, names)
+        manifest = with_gaps(manifest, self.missing, self.seed)
         train_N = torch.zeros(len(manifest), dtype=torch.bool)
         train_N[manifest.rows(TRAIN)] = True
         for m, (modality, column) in enumerate(manifest.columns.items()):
@@ -128,9 +161,36 @@ class DataModule(LightningDataModule):
                 fit_N = train_N & present_N
                 if not fit_N.any():
                     raise MmeqError(f"modality {modality!r} is absent from the whole train part")
-                column = column.standardised(fit_N)
+                self.statistics[modality] = column.statistics(fit_N)
+                column = column.scaled(self.statistics[modality])
             manifest.columns[modality] = column if present_N.all() else column.masked(present_N)
         self._manifest = manifest
+
+    def hide(self, kept_NM: Tensor) -> None:
+        """Take modalities away from samples, for loaders made from now on.
+
+        What was learnt from the train part (statistics, class frequencies) stays.
+
+        Args:
+            kept_NM: bool [N, M] or [M]; false hides a modality of a sample.
+
+        Raises:
+            MmeqError: when a sample would keep nothing.
+        """
+        manifest = self.manifest
+        present = manifest.present & kept_NM
+        empty_N = ~present.any(1)
+        if empty_N.any():
+            raise MmeqError(
+                f"{int(empty_N.sum())} samples would be left with no modality, such as "
+                f"{manifest.ids[int(empty_N.nonzero()[0])]!r}: hide fewer modalities"
+            )
+        columns = {
+            name: column.masked(present[:, m])
+            for m, (name, column) in enumerate(manifest.columns.items())
+        }
+        spec = replace(manifest.spec, complete=bool(present.all()))
+        self._manifest = replace(manifest, spec=spec, present=present, columns=columns)
 
     @property
     def manifest(self) -> Manifest:
@@ -141,8 +201,9 @@ class DataModule(LightningDataModule):
 
     @property
     def spec(self) -> DatasetSpec:
-        """What the dataset is made of."""
-        return self.manifest.spec
+        """What the dataset is made of; with modality dropout it is not complete."""
+        spec = self.manifest.spec
+        return replace(spec, complete=False) if any(self._dropout) else spec
 
     @property
     def class_frequencies(self) -> Tensor:
@@ -176,7 +237,19 @@ class DataModule(LightningDataModule):
         sampler = EvaluationSampler(self.manifest.rows(split).numpy(), **place)
         return self._loader(BatchSampler(sampler, self.batch_size, False), training=False)
 
-    def _loader(self, batches: BatchSampler, training: bool) -> DataLoader[dict[str, Any]]:
+    def loader_of(self, manifest: Manifest) -> DataLoader[dict[str, Any]]:
+        """Return every sample of another manifest in order, treated as an evaluated part is.
+
+        Args:
+            manifest: of the same modalities, standardised by this module's `statistics`.
+        """
+        sampler = EvaluationSampler(np.arange(len(manifest)))
+        batches = BatchSampler(sampler, self.batch_size, False)
+        return self._loader(batches, training=False, manifest=manifest)
+
+    def _loader(
+        self, batches: BatchSampler, training: bool, manifest: Manifest | None = None
+    ) -> DataLoader[dict[str, Any]]:
         unknown = [name for name in self.transforms if name not in self.spec.names]
         if unknown:
             raise MmeqError(
@@ -184,7 +257,13 @@ class DataModule(LightningDataModule):
                 + did_you_mean(unknown[0], self.spec.names)
             )
         return DataLoader(
-            Batches(self.manifest, self.transforms, training, self.seed),
+            Batches(
+                self.manifest if manifest is None else manifest,
+                self.transforms,
+                training,
+                self.seed,
+                self._dropout,
+            ),
             batch_sampler=batches,
             num_workers=self.workers,
             collate_fn=_as_it_is,
@@ -194,6 +273,27 @@ class DataModule(LightningDataModule):
             # run makes another number of loaders than an uninterrupted one
             generator=torch.Generator(),
         )
+
+
+def with_gaps(manifest: Manifest, missing: Rates, seed: int) -> Manifest:
+    """Return the manifest with modalities taken from its samples; the protocol says so.
+
+    Args:
+        manifest: any.
+        missing: see `DataModule`.
+        seed: of the draws.
+    """
+    names = manifest.spec.names
+    rates = rates_by_part(missing, names)
+    if not any(map(any, rates.values())):
+        return manifest
+    rate_NM = torch.zeros(manifest.present.shape, dtype=torch.float64)
+    for part, rate_M in rates.items():
+        rate_NM[manifest.rows(part)] = torch.tensor(rate_M, dtype=torch.float64)
+    present = draw_kept(f"missing|{seed}", manifest.ids, names, rate_NM, manifest.present)
+    protocol = f"{manifest.spec.protocol}; {describe(rates, names)}, seed {seed}"
+    spec = replace(manifest.spec, protocol=protocol, complete=bool(present.all()))
+    return replace(manifest, spec=spec, present=present)
 
 
 def _as_it_is(batch: Any) -> Any:  # noqa: ANN401 - DataLoader's hook

@@ -57,7 +57,7 @@ class Synthetic:
     `mmeq.data.oracle.posterior` gives the exact class probabilities of every coalition.
 
     Args:
-        sources: M, 2 to 10; the modalities are m0 … m{M-1}.
+        sources: M, 2 to 24; the modalities are m0 … m{M-1}.
         samples: N.
         classes: C, 2 or more.
         features: F of each modality, at least 3 C.
@@ -88,7 +88,7 @@ class Synthetic:
         fractions: Sequence[float] = (0.6, 0.2, 0.2),
         train_size: int | None = None,
     ) -> None:
-        _within("sources", sources, 2, 10)
+        _within("sources", sources, 2, 24)
         _within("classes", classes, 2, 1000)
         _within("samples", samples, 3 * classes, 10**7)
         _within("features", features, 3 * classes, 10**5)

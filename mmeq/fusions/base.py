@@ -1,22 +1,22 @@
 """What every fusion answers: logits of any coalition of modalities, from features encoded once.
 
-Shape suffixes: B batch, M modalities, D width, C classes, S coalitions.
+Shape suffixes: B batch, M modalities, D width, C classes, S coalitions, K orders.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Literal
+from typing import ClassVar, Literal, get_args
 
 import torch
 from torch import Tensor, nn
 
-from mmeq.errors import MmeqError
+from mmeq.errors import MmeqError, did_you_mean
 from mmeq.fusions.moments import RunningMoments
 from mmeq.fusions.orders import Orders
 
-Absence = Literal["mean", "zero", "token"]
+Absence = Literal["mean", "zero", "token", "input"]
 
 
 class Fusion(nn.Module, ABC):
@@ -35,7 +35,12 @@ class Fusion(nn.Module, ABC):
         dim: D, the common width of the encoders.
         classes: C.
         prior: [C] class frequencies of the training part.
+
+    Attributes:
+        ordered: logits depend on the order in which modalities enter.
     """
+
+    ordered: ClassVar[bool] = False
 
     def __init__(self, modalities: int, dim: int, classes: int, prior: Tensor) -> None:
         super().__init__()
@@ -43,12 +48,27 @@ class Fusion(nn.Module, ABC):
         self.log_prior_C: Tensor
         self.register_buffer("log_prior_C", prior.float().clamp_min(1e-12).log())
 
+    wants_zero_input = False
+
     @abstractmethod
     def fuse(self, features: Sequence[Tensor], coalitions_SM: Tensor, orders: Orders) -> Tensor:
         """Logits [S, B, C] of non-empty coalitions of samples that have every modality."""
 
+    def fuse_each(
+        self, features: Sequence[Tensor], coalitions_SM: Tensor, orders: Orders
+    ) -> Tensor:
+        """Like `fuse`, each order by itself: [K, S, B, C]; equal ones where there is no order."""
+        logits_SBC = self.fuse(features, coalitions_SM, orders)
+        return logits_SBC.expand(len(orders), *logits_SBC.shape)
+
     def observe(self, features: Sequence[Tensor], present_BM: Tensor | None) -> None:
         """Update running statistics from one training batch; called once a batch, before `fuse`."""
+
+    def settle(self) -> None:
+        """Finish what the next `observe` would; called on all ranks when an epoch's training ends.
+
+        A rank alone must hold nothing then, since checkpoints keep what the first rank holds.
+        """
 
     def forward(
         self,
@@ -67,31 +87,61 @@ class Fusion(nn.Module, ABC):
         """
         if orders is None:
             orders = (tuple(range(self.modalities)),)
+        return self._by_pattern(False, features, coalitions_SM, orders, present_BM)
+
+    def per_order(
+        self,
+        features: Sequence[Tensor],
+        coalitions_SM: Tensor,
+        orders: Orders,
+        present_BM: Tensor | None = None,
+    ) -> Tensor:
+        """Return the logits under each order by itself, [K, S, B, C], from one walk.
+
+        Their mean over K is what `forward` returns for the same orders, since readouts are linear.
+        Arguments as of `forward`.
+        """
+        return self._by_pattern(True, features, coalitions_SM, orders, present_BM)
+
+    def _by_pattern(
+        self,
+        each: bool,
+        features: Sequence[Tensor],
+        coalitions_SM: Tensor,
+        orders: Orders,
+        present_BM: Tensor | None,
+    ) -> Tensor:
+        """Answer samples that lack the same modalities together: [..., S, B, C].
+
+        `each`: every order by itself, an axis in front.
+        """
         if present_BM is None:
-            return self._complete(features, coalitions_SM, orders)
+            return self._complete(each, features, coalitions_SM, orders)
         patterns, inverse_B = torch.unique(present_BM, dim=0, return_inverse=True)
         rows, parts = [], []
         for number, pattern_M in enumerate(patterns.cpu()):
             row = (inverse_B == number).nonzero().squeeze(1)
             rows.append(row)
             part = [feature[row] for feature in features]
-            parts.append(self._complete(part, coalitions_SM & pattern_M, orders))
-        return torch.cat(parts, dim=1)[:, torch.cat(rows).argsort()]
+            parts.append(self._complete(each, part, coalitions_SM & pattern_M, orders))
+        return torch.cat(parts, dim=-2)[..., torch.cat(rows).argsort(), :]
 
     def _complete(
-        self, features: Sequence[Tensor], coalitions_SM: Tensor, orders: Orders
+        self, each: bool, features: Sequence[Tensor], coalitions_SM: Tensor, orders: Orders
     ) -> Tensor:
-        """Answer empty coalitions by the prior and leave the others to `fuse`."""
+        """Answer empty coalitions by the prior and leave the others to `fuse` or `fuse_each`."""
+        fuse = self.fuse_each if each else self.fuse
         filled_S = coalitions_SM.any(dim=1)
         if bool(filled_S.all()):
-            return self.fuse(features, coalitions_SM, orders)
+            return fuse(features, coalitions_SM, orders)
         batch = features[0].shape[0]
-        prior = self.log_prior_C.expand(1, batch, self.classes)
+        orders_K = (len(orders),) if each else ()
+        prior = self.log_prior_C.expand(*orders_K, 1, batch, self.classes)
         if not bool(filled_S.any()):
-            return prior.expand(len(filled_S), -1, -1)
-        logits = torch.cat([prior, self.fuse(features, coalitions_SM[filled_S], orders)])
+            return prior.expand(*orders_K, len(filled_S), -1, -1)
+        logits = torch.cat([prior, fuse(features, coalitions_SM[filled_S], orders)], dim=-3)
         # row 0 is the prior; the k-th non-empty coalition is row k
-        return logits[(filled_S.cumsum(0) * filled_S).to(logits.device)]
+        return logits[..., (filled_S.cumsum(0) * filled_S).to(logits.device), :, :]
 
 
 class FillingFusion(Fusion):
@@ -99,25 +149,38 @@ class FillingFusion(Fusion):
 
     Args:
         absence: ``mean`` the running mean feature of the modality over training batches,
-            ``zero`` zeros, ``token`` a learned vector (useful when absence occurs in training).
+            ``zero`` zeros, ``token`` a learned vector (useful when absence occurs in training),
+            ``input`` what the modality's encoder makes of an input of zeros.
     """
 
     def __init__(
         self, modalities: int, dim: int, classes: int, prior: Tensor, absence: Absence = "mean"
     ) -> None:
         super().__init__(modalities, dim, classes, prior)
-        if absence not in ("mean", "zero", "token"):
-            raise MmeqError(f"fusion.absence={absence!r}: use mean, zero or token")
+        if absence not in get_args(Absence):
+            raise MmeqError(
+                f"fusion.absence={absence!r} is unknown{did_you_mean(absence, get_args(Absence))}"
+            )
         self.absence = absence
         if absence == "mean":
             self.moments = RunningMoments(modalities, dim, cross=False)
         if absence == "token":
             self.token_MD = nn.Parameter(torch.zeros(modalities, dim))
+        self.zero_input_MD: Tensor | None = None
 
     def observe(self, features: Sequence[Tensor], present_BM: Tensor | None) -> None:
         """Update the mean features."""
         if self.absence == "mean":
             self.moments.update(features, present_BM)
+
+    @property
+    def wants_zero_input(self) -> bool:
+        """The loop shall encode an input of zeros with each encoder: `see_zero_input`."""
+        return self.absence == "input"
+
+    def see_zero_input(self, features_MD: Tensor) -> None:
+        """Take what the encoders make of zeros now; it changes with every step of theirs."""
+        self.zero_input_MD = features_MD
 
     def filler(self) -> Tensor:
         """What stands for an absent modality: [M, D]."""
@@ -125,6 +188,10 @@ class FillingFusion(Fusion):
             return self.moments.mean_MD
         if self.absence == "token":
             return self.token_MD
+        if self.absence == "input":
+            if self.zero_input_MD is None:
+                raise RuntimeError("absence=input: the loop has not encoded an input of zeros")
+            return self.zero_input_MD
         return self.log_prior_C.new_zeros(self.modalities, self.dim)
 
     def fill(self, features: Sequence[Tensor], coalitions_SM: Tensor) -> Tensor:

@@ -1,12 +1,13 @@
 """The cross-modal memory: correlation alignment and an LSTM-like gate, chained along an order.
 
-Shape suffixes: B batch, M modalities, D width, C classes, S coalitions, P prefixes or pairs.
+Shape suffixes: B batch, M modalities, D width, C classes, S coalitions, K orders, P prefixes or
+pairs.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Literal
+from collections.abc import Iterator, Sequence
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -16,7 +17,7 @@ from mmeq.errors import MmeqError
 from mmeq.fusions.base import Fusion, linear_init, per_modality
 from mmeq.fusions.moments import RunningMoments, add_over_ranks
 from mmeq.fusions.orders import Orders
-from mmeq.fusions.tree import Tree, coalition_tree
+from mmeq.fusions.tree import Level, Tree, coalition_tree
 
 Align = Literal["none", "feature", "sample", "both"]
 
@@ -65,6 +66,8 @@ class Memory(Fusion):
         threshold: of the cosines at sample level.
     """
 
+    ordered: ClassVar[bool] = True
+
     def __init__(
         self,
         modalities: int,
@@ -108,6 +111,11 @@ class Memory(Fusion):
         """Update the statistics of the alignment, and the initial state."""
         if self.align != "none":
             self.moments.update(features, present_BM)
+        self.settle()
+
+    @torch.no_grad()
+    def settle(self) -> None:
+        """Move the initial state by the final states of the last batch, those of all ranks."""
         if self.inherit:
             add_over_ranks([self.final_D])
             total_D, count = self.final_D[:-1], self.final_D[-1]
@@ -118,6 +126,24 @@ class Memory(Fusion):
     def fuse(self, features: Sequence[Tensor], coalitions_SM: Tensor, orders: Orders) -> Tensor:
         """Logits [S, B, C]."""
         logits = self.readout_memory(self.represent(features, coalitions_SM, orders))
+        return self._with_evidence(logits, features, coalitions_SM)
+
+    def fuse_each(
+        self, features: Sequence[Tensor], coalitions_SM: Tensor, orders: Orders
+    ) -> Tensor:
+        """Logits [K, S, B, C] under each order, from the same one walk as `fuse`.
+
+        The readout is applied once a prefix: orders that begin alike share its answer.
+        """
+        tree = coalition_tree(coalitions_SM, orders, features[0].device)
+        outputs = (output for _, output in self._walk(features, tree))
+        logits_PBC = torch.cat([self.readout_memory(output) for output in outputs])
+        return self._with_evidence(logits_PBC[tree.end_KS], features, coalitions_SM)
+
+    def _with_evidence(
+        self, logits: Tensor, features: Sequence[Tensor], coalitions_SM: Tensor
+    ) -> Tensor:
+        """Add the additive unimodal evidence to [..., S, B, C]."""
         if self.evidence_MCD is None:
             return logits
         evidence_MBC = per_modality(self.evidence_MCD, features)
@@ -128,20 +154,25 @@ class Memory(Fusion):
         self, features: Sequence[Tensor], coalitions_SM: Tensor, orders: Orders
     ) -> Tensor:
         """The memory's output for each coalition, the mean over its orders: [S, B, D]."""
-        tree = coalition_tree(coalitions_SM, orders, features[0].device)
-        inputs = self._cell_inputs(features, tree) if tree.pairs else None
         total: Tensor | None = None
+        tree = coalition_tree(coalitions_SM, orders, features[0].device)
+        for level, output in self._walk(features, tree):
+            part = torch.einsum("sp,pbd->sbd", level.mean_SP.to(output), output)
+            total = part if total is None else total + part
+        return total
+
+    def _walk(self, features: Sequence[Tensor], tree: Tree) -> Iterator[tuple[Level, Tensor]]:
+        """The outputs [P, B, D] of all prefixes, depth by depth."""
+        inputs = self._cell_inputs(features, tree) if tree.pairs else None
         state = None
         for level in tree.levels:
             if state is None:
                 state, output = self._start([features[m] for m in level.last])
             else:
                 state, output = self._step(state[level.parent_P], inputs, level.step_P)
-            part = torch.einsum("sp,pbd->sbd", level.mean_SP.to(output), output)
-            total = part if total is None else total + part
+            yield level, output
         if self.inherit and self.training and len(tree.levels) == self.modalities:
             self._remember(state)
-        return total
 
     def _start(self, first: list[Tensor]) -> tuple[Tensor, Tensor]:
         """State and output of the prefixes of length one: [P, B, D] each."""
@@ -192,7 +223,7 @@ class Memory(Fusion):
 
     @torch.no_grad()
     def _remember(self, state_PBD: Tensor) -> None:
-        """Add the final states to what the next `observe` moves the initial state towards.
+        """Add the final states to what the next `settle` moves the initial state towards.
 
         Summed here and shared between ranks there: how often a rank fuses depends on its gaps.
         """

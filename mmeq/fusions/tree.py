@@ -1,10 +1,11 @@
 """The coalition tree: which ordered prefixes a set of coalitions and orders needs, depth by depth.
 
-Shape suffixes: S coalitions, M modalities, P prefixes of one depth.
+Shape suffixes: S coalitions, M modalities, K orders, P prefixes of one depth.
 """
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
 from dataclasses import dataclass
 from functools import lru_cache
@@ -34,10 +35,17 @@ class Level:
 
 @dataclass(frozen=True)
 class Tree:
-    """Levels in order of depth, and the distinct (before, added) pairs that occur in them."""
+    """One walk.
+
+    Attributes:
+        levels: in order of depth.
+        pairs: the distinct (before, added) pairs that occur in them.
+        end_KS: the prefix at which each coalition ends under each order, counted over all levels.
+    """
 
     levels: tuple[Level, ...]
     pairs: tuple[tuple[int, int], ...]
+    end_KS: Tensor
 
     @property
     def cells(self) -> int:
@@ -69,6 +77,7 @@ def coalition_tree(
 
 
 @lru_cache(maxsize=256)
+@torch.inference_mode(False)  # a plan made while testing must serve training too
 def _plan(coalitions: tuple[tuple[bool, ...], ...], orders: Orders, device: torch.device) -> Tree:
     depth = max(sum(row) for row in coalitions)
     places: list[dict[tuple[int, ...], int]] = [{} for _ in range(depth)]
@@ -97,4 +106,10 @@ def _plan(coalitions: tuple[tuple[bool, ...], ...], orders: Orders, device: torc
                 mean_SP=mean.to(device),
             )
         )
-    return Tree(tuple(levels), tuple(pairs))
+    first = [0, *itertools.accumulate(len(level) for level in places)]
+    ends_KS = torch.empty(len(orders), len(coalitions), dtype=torch.int64)
+    for k, order in enumerate(orders):
+        for s, row in enumerate(coalitions):
+            prefix = tuple(m for m in order if row[m])
+            ends_KS[k, s] = first[len(prefix) - 1] + places[len(prefix) - 1][prefix]
+    return Tree(tuple(levels), tuple(pairs), ends_KS.to(device))

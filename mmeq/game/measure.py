@@ -7,6 +7,7 @@ R draws, C classes.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import accumulate
 
 import torch
 from torch import Tensor
@@ -20,6 +21,7 @@ from mmeq.game.bootstrap import (
     percentile_interval,
     standard_error,
 )
+from mmeq.game.certainty import rank_certainty
 from mmeq.game.coalitions import all_coalitions, check_names, coalition_names
 from mmeq.game.custom import CUSTOM_DRAWS, CustomValue, with_constant
 from mmeq.game.edm import edm, edm_normalised
@@ -136,19 +138,21 @@ def measure_game(
     if custom is not None:
         statistics[value] = custom.statistic(probability_NVC, label_N)
     widths = [len(game_V) if metric == value else 1 for metric in metrics]
+    ends = tuple(accumulate(widths[:-1]))
     drawn_RK = bootstrap_draws(
         lambda counts: torch.cat([statistics[metric](counts) for metric in metrics], 1),
         len(label_N),
         draws,
         seed,
     )
-    drawn = dict(zip(metrics, drawn_RK.split(widths, 1), strict=True))
+    drawn = dict(zip(metrics, drawn_RK.tensor_split(ends, 1), strict=True))
     game_RV = utility(drawn[value], higher)
     phi_RM = shapley_values(game_RV)
     edm_R = edm(phi_RM, warn=False)
 
     phi_M = shapley_values(game_V)
     phi_low_M, phi_high_M = percentile_interval(phi_RM, level)
+    order_certainty, weakest_certainty = rank_certainty(phi_M, phi_RM)
     edm_low, edm_high = percentile_interval(edm_R, level)
     value_low_V, value_high_V = percentile_interval(game_RV, level)
     full_ends = {
@@ -176,4 +180,7 @@ def measure_game(
         full_high={metric: high.item() for metric, (_, high) in full_ends.items()},
         samples=len(label_N),
         higher_is_better=higher,
+        evaluations=len(game_V),
+        order_certainty=order_certainty,
+        weakest_certainty=weakest_certainty,
     )

@@ -15,7 +15,7 @@ from torchmetrics.utilities import dim_zero_cat
 
 from mmeq.errors import MmeqError
 from mmeq.game.bootstrap import check_draws
-from mmeq.game.coalitions import check_names
+from mmeq.game.coalitions import all_coalitions, check_names
 from mmeq.game.custom import CustomValue
 from mmeq.game.measure import measure_game
 from mmeq.game.report import GameReport
@@ -29,7 +29,7 @@ class _Sealed:
         self.result = result
 
 
-class _Shell(Metric):
+class Shell(Metric):
     """A metric whose result reaches the caller as it is.
 
     Torchmetrics rebuilds collections (it refuses frozen dataclasses) and turns [1] into a scalar.
@@ -43,7 +43,7 @@ class _Shell(Metric):
         return lambda: sealed().result
 
 
-class CoalitionGame(_Shell):
+class CoalitionGame(Shell):
     """Collects the predictions of all coalitions and plays the game over them.
 
     The state stays on the device, sample by sample: 5 bytes a coalition. `update` never waits for
@@ -103,6 +103,7 @@ class CoalitionGame(_Shell):
         for name in self._STATES:
             self.add_state(name, default=[], dist_reduce_fx="cat")
         self._add_no_samples()
+        self._played: dict[str, Tensor] = {}
 
     def _add_no_samples(self) -> None:
         # A process without samples must gather tensors of the same type and rank as the others.
@@ -145,6 +146,27 @@ class CoalitionGame(_Shell):
         kept_BSC = logits_SBC.detach().transpose(0, 1)[..., : None if self.custom else 0]
         self.probability.append(kept_BSC.float().softmax(-1))
 
+    @property
+    def coalitions_SM(self) -> Tensor:
+        """The coalitions that `update` takes, bool [S, M]: all non-empty ones."""
+        return all_coalitions(len(self.modalities))[1:]
+
+    def collect(
+        self,
+        logits_SBC: Tensor,
+        features: Sequence[Tensor],
+        present_BM: Tensor,
+        label_B: Tensor,
+        index_B: Tensor,
+    ) -> None:
+        """`update` under the signature that all games share."""
+        self.update(logits_SBC, label_B, index_B)
+
+    def report(self, scorer: Any = None) -> GameReport:  # noqa: ANN401  what only others need
+        """`compute` under the name that all games share."""
+        report: GameReport = self.compute()
+        return report
+
     def compute(self) -> GameReport:
         """Play the game over all samples of all processes.
 
@@ -159,22 +181,41 @@ class CoalitionGame(_Shell):
         first_n = torch.ones_like(sorted_n, dtype=torch.bool)
         first_n[1:] = sorted_n[1:] != sorted_n[:-1]
         row_N = place_n[first_n]
+        self._played = {
+            "prediction_NS": prediction_nS[row_N],
+            "nll_NS": nll_nS[row_N],
+            "label_N": label_n[row_N],
+            "probability_NSC": probability_nSC[row_N],
+        }
+        return self._measure(self._played)
+
+    @property
+    def labels(self) -> Tensor:
+        """Labels [N] of the samples of the last `compute`, in the order of their index."""
+        return self._played["label_N"]
+
+    def replay(self, row_n: Tensor) -> GameReport:
+        """Play the game of the last `compute` again over some of its samples.
+
+        Args:
+            row_n: integer [n], places in `labels`.
+        """
+        return self._measure({name: data[row_n] for name, data in self._played.items()})
+
+    def _measure(self, samples: dict[str, Tensor]) -> GameReport:
         return measure_game(
             self.modalities,
-            prediction_nS[row_N],
-            nll_nS[row_N],
-            label_n[row_N],
-            torch.tensor(self.class_frequencies, dtype=torch.float64),
+            class_frequencies=torch.tensor(self.class_frequencies, dtype=torch.float64),
             value=self.value,
             draws=self.draws,
             level=self.level,
             seed=self.seed,
             custom=self.custom,
-            probability_NSC=probability_nSC[row_N],
+            **samples,
         )
 
 
-class CoalitionAccuracy(_Shell):
+class CoalitionAccuracy(Shell):
     """Accuracy of every coalition from sums alone: no intervals, memory independent of samples.
 
     Repeated samples count as often as they come.

@@ -9,9 +9,10 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor
 
-from mmeq.game.coalitions import coalition_names
+from mmeq.game.coalitions import coalition_name
 from mmeq.game.values import utility
 
 
@@ -50,6 +51,12 @@ class GameReport:
         full_high: metric to upper end for the full coalition.
         samples: how many different samples were evaluated.
         higher_is_better: of the metric that the game is played for.
+        order_certainty: share of bootstrap draws that rank the modalities by phi as the point
+            estimate does (see `certainty.rank_certainty`).
+        weakest_certainty: share of draws with the same modality of the least phi.
+        estimator: what computed phi; all but ``exact`` list some of the coalitions only.
+        evaluations: coalitions that were evaluated.
+        reason: why this estimator, in words.
     """
 
     modalities: tuple[str, ...]
@@ -72,6 +79,11 @@ class GameReport:
     full_high: dict[str, float]
     samples: int
     higher_is_better: bool = True
+    order_certainty: float = math.nan
+    weakest_certainty: float = math.nan
+    estimator: str = "exact"
+    evaluations: int = 0
+    reason: str = ""
 
     @property
     def metrics(self) -> tuple[str, ...]:
@@ -86,7 +98,17 @@ class GameReport:
     @property
     def alone(self) -> Tensor:
         """The game's value of each modality alone [M]."""
-        return self.game[[2**m for m in range(len(self.modalities))]]
+        row_M = [(self.coalitions[:, m] & self.single).nonzero()[0, 0] for m in self._members]
+        return self.game[torch.stack(row_M)]
+
+    @property
+    def single(self) -> Tensor:
+        """Which coalitions have one member, bool [V]."""
+        return self.coalitions.sum(1) == 1
+
+    @property
+    def _members(self) -> range:
+        return range(len(self.modalities))
 
     @property
     def full(self) -> float:
@@ -95,7 +117,7 @@ class GameReport:
 
     @property
     def proper_mean(self) -> float:
-        """Mean accuracy over the non-empty proper coalitions; NaN for one modality."""
+        """Mean accuracy over the listed non-empty proper coalitions; NaN for one modality."""
         return self.values["accuracy"][1:-1].mean().item()
 
     def as_dict(self) -> dict[str, Any]:
@@ -105,7 +127,8 @@ class GameReport:
         ``phi`` {modality: {value, low, high, se}}, ``edm`` {value, low, high, normalised},
         ``full`` {metric: {value, low, high}}, ``gap_se`` {modality: {modality: number}}.
         """
-        names, coalitions = self.modalities, coalition_names(self.modalities)
+        names = self.modalities
+        coalitions = [coalition_name(row, names) for row in self.coalitions]
         game, alone = self.game, self.alone
         return {
             "modalities": list(names),
@@ -139,6 +162,10 @@ class GameReport:
                 "normalised": _plain(self.edm_normalised),
             },
             "banzhaf": {name: _plain(self.banzhaf[m]) for m, name in enumerate(names)},
+            "certainty": {
+                "order": _plain(self.order_certainty),
+                "weakest": _plain(self.weakest_certainty),
+            },
             "alone": {name: _plain(alone[m]) for m, name in enumerate(names)},
             "gap_se": {
                 name: {other: _plain(self.gap_se[m, k]) for k, other in enumerate(names)}

@@ -26,15 +26,17 @@ class Features:
     Attributes:
         rows: M tensors [B, D], each with its graph or detached.
         present_BM: who has what; None when the dataset has no gaps.
+        ids: of the samples.
     """
 
     rows: tuple[Tensor, ...]
     present_BM: Tensor | None
+    ids: Sequence[str] | None = None
 
     def only(self, modality: int) -> Features:
         """Keep the graph of one modality and detach the others."""
         rows = (h if m == modality else h.detach() for m, h in enumerate(self.rows))
-        return Features(tuple(rows), self.present_BM)
+        return Features(tuple(rows), self.present_BM, self.ids)
 
 
 class Loop(Protocol):
@@ -72,10 +74,12 @@ class Method(nn.Module, ABC):
         order: the order of the modalities in the next epoch, weakest first.
         partial_updates: a step leaves some parameters without gradient (DDP must look for them).
         min_modalities: fewest modalities that the method is defined for.
+        single: it trains the modality of its option ``modality`` alone.
     """
 
     partial_updates: ClassVar[bool] = False
     min_modalities: ClassVar[int] = 1
+    single: ClassVar[bool] = False
 
     def __init__(self, modalities: Sequence[str], seed: int = 0) -> None:
         super().__init__()

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from mmeq.errors import MmeqError, did_you_mean
+from mmeq.game.coalitions import MAX_MODALITIES
 from mmeq.game.order import next_order
 from mmeq.game.report import GameReport
 from mmeq.methods.base import Batch, Loop, Method, coalition_rows
@@ -66,6 +67,11 @@ class Shapley(Method):
         ):
             if value not in known:
                 raise MmeqError(f"method.{option}={value!r} is unknown{did_you_mean(value, known)}")
+        if order == "banzhaf" and len(self.modalities) > MAX_MODALITIES:
+            raise MmeqError(
+                f"method.order=banzhaf: {len(self.modalities)} modalities are too many to "
+                "enumerate, and only their Shapley values are estimated; use method.order=shapley"
+            )
         if not 0 <= ema < 1:
             raise MmeqError(f"method.ema={ema}: must be at least 0 and below 1")
         for option, number in (("weight", weight), ("hysteresis", hysteresis), ("warmup", warmup)):

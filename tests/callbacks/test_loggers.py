@@ -16,8 +16,6 @@ import pytest
 from mmeq.errors import MmeqError
 from mmeq.loggers import has_key, wandb_logger
 
-pytest.importorskip("wandb")
-
 SCRIPT = """
 import json, sys, warnings
 warnings.simplefilter("ignore")

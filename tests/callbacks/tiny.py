@@ -90,23 +90,37 @@ class Tiny(LightningModule):
         self.encoders = nn.ModuleDict({name: nn.Linear(6, CLASSES) for name in names})
         self.fusion, self.method = nn.Identity(), Ascending(len(names))
         self.inference, self.order = "hybrid", self.method.order
-        self.coalitions = torch.as_tensor(all_coalitions(len(names)))[1:].float()
+        self.coalitions_SM = torch.as_tensor(all_coalitions(len(names)))[1:]
         frequencies = torch.full((CLASSES,), 1 / CLASSES)
         self.games = nn.ModuleList(
             CoalitionGame(names, frequencies, value=value, draws=50) for _ in range(2)
         )
         self.report = self.test_report = self.first_bad = None
         self.train_losses: dict[str, float] = {}
+        self.findings: dict[str, Any] = {}
+        self.epoch_findings: dict[str, Any] = {}
+        self.seed = 0
         self._losses: dict[str, list[float]] = {}
+
+    @property
+    def val_game(self) -> Any:
+        """The game on the validation part."""
+        return self.games[0]
+
+    @property
+    def test_game(self) -> Any:
+        """The game on the test part."""
+        return self.games[1]
 
     def logits(self, batch: dict[str, Any]) -> Tensor:
         """Logits of every non-empty coalition, [S, B, C]."""
         each = torch.stack([self.encoders[n](batch["inputs"][n]) for n in self.spec.names])
-        return torch.einsum("sm,mbc->sbc", self.coalitions.to(each), each)
+        return torch.einsum("sm,mbc->sbc", self.coalitions_SM.to(each), each)
 
     def on_train_epoch_start(self) -> None:
         """Take the order that the method chose."""
         self.order, self._losses, self.first_bad = self.method.order, {}, None
+        self.epoch_findings = {}
 
     def training_step(self, batch: dict[str, Any], batch_idx: int) -> None:
         """One step on the full coalition and, for the record, one loss a view."""

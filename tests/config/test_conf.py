@@ -20,6 +20,28 @@ def test_every_choice_is_valid(choice):
         validate(compose("train", overrides=[choice, *NEEDED.get(choice, [])]))
 
 
+def test_callbacks_can_be_combined():
+    """`callbacks=[a,b]` has the nodes of both, in any order, and options of them can be set."""
+    others = [name for name in groups()["callbacks"] if name != "default"]
+    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+        default = compose("train").callbacks
+        found = [
+            compose(
+                "train", overrides=[f"callbacks=[{','.join(names)}]", "callbacks.missing.full=true"]
+            )
+            for names in (others, others[::-1], ["default", *others])
+        ]
+        alone = {name: compose("train", overrides=[f"callbacks={name}"]) for name in others}
+    for cfg in found:
+        validate(cfg)
+        assert cfg.callbacks.missing.full is True
+        assert set(cfg.callbacks) == set().union(*(one.callbacks for one in alone.values()))
+    # a choice that changed a default node would be undone by the next choice's own defaults
+    for name, cfg in alone.items():
+        kept = {key: node for key, node in cfg.callbacks.items() if key in default}
+        assert kept == dict(default.items()), name
+
+
 def test_the_groups_are_there():
     expected = "dataset backbone fusion method optim trainer callbacks logger experiment debug"
     assert set(expected.split()) == set(groups())

@@ -115,7 +115,7 @@ def test_shapes_and_subsets(sources):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"sources": 11}, "sources=11: expected 2 to 10"),
+        ({"sources": 25}, "sources=25: expected 2 to 24"),
         ({"snr": [1, 2]}, "2 numbers for sources=3"),
         ({"shared": 1.5}, "shared=1.5"),
         ({"unique": [0.1, 0.2, float("nan")]}, "unique=nan"),

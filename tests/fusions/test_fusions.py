@@ -11,10 +11,10 @@ from mmeq.fusions.film import Film
 from mmeq.fusions.gated import Gated
 from mmeq.fusions.late import Late
 from mmeq.fusions.memory import Memory
-from mmeq.fusions.orders import inference_orders
 from mmeq.fusions.sum import Sum
 from mmeq.fusions.tree import coalition_tree
 from mmeq.game.coalitions import all_coalitions
+from mmeq.inference.orders import inference_orders
 
 D, C, B = 8, 4, 7
 MAKERS = {
@@ -207,3 +207,13 @@ def test_inherited_state_follows_the_final_states():
     fusion.observe(features, None)
     assert fusion.initial_D.abs().max() > 0
     assert fusion.final_D.abs().max() == 0
+
+
+def test_a_plan_made_while_testing_serves_training():
+    fusion, features = build("memory", 5)
+    orders = ((4, 2, 0, 1, 3),)  # no other test plans this order
+    full = torch.ones(1, 5, dtype=torch.bool)
+    with torch.inference_mode():
+        fusion(features, full, orders)
+    fusion(features, full, orders).sum().backward()
+    assert fusion.gate_state.weight.grad.abs().max() > 0

@@ -2,9 +2,6 @@
 
 import pytest
 import torch
-from mmeq.errors import MmeqError
-from mmeq.game import CoalitionGame
-from mmeq.game.custom import CustomValue
 from torchmetrics import MeanSquaredError
 from torchmetrics.classification import (
     MulticlassAccuracy,
@@ -13,6 +10,10 @@ from torchmetrics.classification import (
     MulticlassConfusionMatrix,
     MulticlassF1Score,
 )
+
+from mmeq.errors import MmeqError
+from mmeq.game import CoalitionGame
+from mmeq.game.custom import CustomValue
 
 NAMES, C, N = ("a", "b"), 3, 40
 PRIOR = torch.tensor([0.5, 0.3, 0.2])

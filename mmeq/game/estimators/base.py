@@ -136,6 +136,4 @@ class Game:
         empty, full = self.ends()
         spent = self.evaluations
         reason = f"{estimator} was asked for"
-        return Estimate(
-            phi, cov, spent, estimator, reason, self.budget, seed, empty, full, samples
-        )
+        return Estimate(phi, cov, spent, estimator, reason, self.budget, seed, empty, full, samples)

@@ -45,12 +45,10 @@ def run(game: Game, seed: int = 0) -> Estimate:
     # Kernel weights, in pairs: their sum over a size is 1 / (s (M - s)) up to a constant.
     whole = (pairs.size * 2 == count).double() + 1
     weight_P = 1 / (pairs.size * (count - pairs.size) * pairs.drawn * whole)
-    inverse = torch.linalg.pinv((x_PM * weight_P[:, None]).T @ x_PM, hermitian=True)
-    ones = torch.ones(count, dtype=torch.float64)
-    along = inverse @ ones
-    # Solutions that keep the sum: the inverse without its part along the constraint.
-    bread = inverse - torch.outer(along, along) / (ones @ along)
-    target = torch.full_like(ones, (full - empty) / count)
+    # The inverse on the vectors that add up to 0: solutions differ by such a vector alone.
+    centre = torch.eye(count, dtype=torch.float64) - 1 / count
+    bread = torch.linalg.pinv(centre @ (x_PM.T @ (x_PM * weight_P[:, None])) @ centre)
+    target = torch.full((count,), (full - empty) / count, dtype=torch.float64)
     residual_P = pairs.odd - x_PM @ target
     phi = target + bread @ (x_PM.T @ (weight_P * residual_P))
     leverage_P = weight_P * ((x_PM @ bread) * x_PM).sum(1)

@@ -42,15 +42,18 @@ class Pairs:
 
         Sum over the strata h of (1 - n_h / N_h) n_h cov_h(terms), where the terms already carry
         their weight N_h / n_h (Cochran, Sampling Techniques, 5.9). Complete strata add nothing.
+        Counts as P pairs, beside two more of the mean variance: few pairs may agree by chance.
         """
         share = 1 - self.drawn / self.total
         mean_PM = torch.zeros_like(term_PM)
-        for size in self.size.unique():
+        for size in range(1, int(self.size.max()) + 1):
             inside = self.size == size
-            mean_PM[inside] = term_PM[inside].mean(0)
+            mean_PM[inside] = term_PM[inside].sum(0) / max(1, int(inside.sum()))
         centred_PM = term_PM - mean_PM
         factor = share * self.drawn / (self.drawn - 1).clamp(min=1)
-        return centred_PM.T @ (centred_PM * factor[:, None])
+        cov = centred_PM.T @ (centred_PM * factor[:, None])
+        usual = torch.eye(len(cov), dtype=torch.float64) * cov.diagonal().mean()
+        return (len(term_PM) * cov + 2 * usual) / (len(term_PM) + 2)
 
 
 def pairs_by_size(modalities: int) -> list[int]:
@@ -78,9 +81,11 @@ def unrank(ranks: list[int], size: int, modalities: int) -> Tensor:
 def allocate(total: list[int], pairs: int, weight: list[float]) -> list[int]:
     """Pairs to draw of each size: in proportion to the weights, at least 4, at most all."""
     floor = [min(n, FOLDS) for n in total]
-    scaled = lambda c: [  # noqa: E731 - used in the next lines alone
-        min(n, max(low, int(c * w))) for n, low, w in zip(total, floor, weight, strict=True)
-    ]
+
+    def scaled(factor: float) -> list[int]:
+        wanted = zip(total, floor, weight, strict=True)
+        return [min(n, max(low, int(factor * w))) for n, low, w in wanted]
+
     low, high = 0.0, 2.0 * max(total) / min(weight)
     for _ in range(200):
         middle = (low + high) / 2

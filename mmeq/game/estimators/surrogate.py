@@ -13,10 +13,10 @@ DECAYS = (0.0, 0.05, 0.15, 0.3, 0.5)
 """Candidates for the decay of interactions with their order; 0: the additive surrogate."""
 
 RIDGES = (1e-4, 1e-2, 1.0)
-"""Candidates for the noise, in variances of the odd half."""
+"""Candidates for the ridge, where the kernel of interactions is 1 between like coalitions."""
 
 LINEAR = 100.0
-"""Prior variance of the additive part, in variances of the odd half: hardly shrunk."""
+"""Weight of the additive kernel beside that of interactions: hardly shrunk."""
 
 MOST_TRIED, MOST_FITTED = 400, 2000
 """Most pairs that choose decay and noise, and most that are fitted."""
@@ -62,15 +62,16 @@ class Surrogate:
     @staticmethod
     def _kernel(a_PM: Tensor, b_QM: Tensor, decay: float) -> Tensor:
         count = a_PM.shape[1]
-        product_PQ = a_PM @ b_QM.T
-        alike_PQ = (product_PQ + count) / 2
+        alike = torch.arange(count + 1, dtype=torch.float64)  # the kernel depends on it alone
         ratio = (1 - decay) / (1 + decay)
-        odd_PQ = (ratio ** (count - alike_PQ) - ratio**alike_PQ) / 2
-        return LINEAR * product_PQ / count + odd_PQ
+        odd = (ratio ** (count - alike) - ratio**alike) / 2
+        table = LINEAR * (2 * alike - count) / count + odd
+        return table[((a_PM @ b_QM.T + count) / 2).round().long()]
 
     def __call__(self, sign_QM: Tensor) -> Tensor:
         """Predicted odd half, float64 [Q]."""
-        return self._kernel(sign_QM, self.sign, self.decay) @ self.weight
+        parts = sign_QM.chunk(1 + len(sign_QM) // 8192)
+        return torch.cat([self._kernel(s, self.sign, self.decay) @ self.weight for s in parts])
 
     def shapley(self) -> Tensor:
         """Shapley values of the surrogate, float64 [M]."""

@@ -1,0 +1,147 @@
+"""Trained runs taken up again for a look: their configuration, a checkpoint, one device."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from mmeq.config import runs
+from mmeq.config.build import Run, build
+from mmeq.config.instantiate import instantiate
+from mmeq.config.validate import plain_tree, validate
+from mmeq.errors import MmeqError, did_you_mean
+
+if TYPE_CHECKING:
+    from mmeq.module import MultimodalModule
+
+CHECKPOINTS = ("best", "last")
+SPLITS = ("test", "validation", "train")
+
+
+def check_choice(option: str, value: Any, known: Iterable[str]) -> None:  # noqa: ANN401 - YAML
+    """Refuse a value that is none of the known ones."""
+    if value not in known:
+        raise MmeqError(f"{option}={value!r} does not exist{did_you_mean(str(value), known)}")
+
+
+def run_folder(cfg: DictConfig, takes: Iterable[str]) -> Path:
+    """Return the run folder that the options name.
+
+    Args:
+        cfg: options of a main.
+        takes: the options that it has.
+
+    Raises:
+        MmeqError: when there is none, it holds no run, or an option is not known.
+    """
+    if OmegaConf.is_missing(cfg, "run"):
+        raise MmeqError("run is missing: give run=<run folder>")
+    if odd := sorted(set(map(str, cfg)) - set(takes)):
+        raise MmeqError(
+            f"{odd[0]} is no option here: the configuration comes from the run folder; see --help"
+        )
+    folder = Path(cfg.run)
+    runs.read_config(folder, option="run")
+    return folder
+
+
+def find_checkpoint(folder: Path, checkpoint: str, option: str = "checkpoint") -> Path:
+    """Return the file of a checkpoint: best or last of the run, or any by its path.
+
+    Args:
+        folder: the run folder.
+        checkpoint: best, last, or a path.
+        option: that named it.
+
+    Raises:
+        MmeqError: when there is no such file.
+    """
+    if checkpoint in CHECKPOINTS:
+        path = folder / "checkpoints" / f"{checkpoint}.ckpt"
+        if not path.is_file():
+            raise MmeqError(f"{option}={checkpoint}: there is no {path}")
+        return path
+    path = Path(checkpoint)
+    if path.is_file():
+        return path
+    if path.suffix == ".ckpt" or len(path.parts) > 1:
+        raise MmeqError(f"{option}={checkpoint}: there is no such file")
+    near = did_you_mean(checkpoint, CHECKPOINTS)
+    raise MmeqError(f"{option}={checkpoint!r} does not exist{near}, or give the path of a file")
+
+
+def trained_config(folder: Path, options: DictConfig, option: str = "run") -> DictConfig:
+    """Return a run's configuration for one device, with what the options change, validated.
+
+    Args:
+        folder: the run folder.
+        options: ``accelerator``, ``workers``, ``batch_size`` and ``inference`` (null: the run's).
+        option: that named the folder.
+    """
+    trained = runs.read_config(folder, option=option)
+    trained.trainer.accelerator, trained.workers = options.accelerator, options.workers
+    trained.trainer.devices = trained.trainer.num_nodes = 1
+    trained.trainer.limit_test_batches = None  # every sample of the part
+    for key in ("batch_size", "inference"):
+        if options.get(key) is not None:
+            trained[key] = options[key]
+    validate(trained)
+    return trained
+
+
+def modalities_of(trained: DictConfig) -> tuple[str, ...]:
+    """Return the names of a run's modalities before its data are read."""
+    tree = plain_tree(trained)
+    root = {} if tree["data_root"] is None else {"data_root": tree["data_root"]}
+    return tuple(instantiate(tree["dataset"], **root).modalities)
+
+
+def reopen(folder: Path, checkpoint: Path, trained: DictConfig) -> Run:
+    """Build a run and give it the weights of a checkpoint.
+
+    An inference strategy that learns from the validation part learns now if the checkpoint does
+    not hold what was learnt; nothing is written.
+
+    Args:
+        folder: the run folder.
+        checkpoint: the file.
+        trained: as `trained_config` gives it.
+
+    Raises:
+        MmeqError: when the file is no checkpoint of mmeq, or of another model.
+    """
+    run = build(trained, folder, evaluation=True)
+    load_weights(run.module, checkpoint)
+    run.module.eval()
+    from mmeq.callbacks.router import learnt, needs_router
+
+    if needs_router(run.module, run.module.strategy):
+        run.module.to(run.trainer.strategy.root_device)
+        run.module.strategy.load_state(learnt(run.module, run.datamodule, run.module.strategy))
+    return run
+
+
+def load_weights(module: MultimodalModule, path: Path) -> None:
+    """Load a checkpoint into a module: weights, orders, and what inference has learnt."""
+    import pickle
+
+    import torch
+
+    try:
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, KeyError) as error:
+        raise MmeqError(f"checkpoint={path}: this is no checkpoint of mmeq") from error
+    if not isinstance(checkpoint, dict) or not {"state_dict", "mmeq_order"} <= set(checkpoint):
+        raise MmeqError(f"checkpoint={path}: this is no checkpoint of mmeq")
+    try:
+        module.load_state_dict(checkpoint["state_dict"])
+    except RuntimeError as error:
+        first = [line.strip() for line in str(error).splitlines() if line.strip()][1:2]
+        raise MmeqError(
+            f"checkpoint={path} holds the weights of another model than the run's: "
+            + " ".join(first)
+        ) from error
+    module.on_load_checkpoint(checkpoint)
