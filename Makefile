@@ -39,7 +39,7 @@ format: $(VENV)/.installed-test ## format the code
 bench: $(VENV)/.installed-test ## measure speed, as ratios (ARGS=--quick for the short one)
 	$(BIN)/python experiments/bench/bench.py $(ARGS)
 
-table: $(VENV)/.installed-test ## the main table: what is missing of its runs, then table.md (long)
+table: $(VENV)/.installed-test ## the main table: what is missing of its runs, then the page (long)
 	$(BIN)/python experiments/main_table/run.py $(ARGS)
 
 wheel: $(VENV)/.installed-test ## build dist/mmeq-*.whl

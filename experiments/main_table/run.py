@@ -2,7 +2,7 @@
 
 Each cell of the table is a fresh `python -m mmeq.train` in a run folder of its own; a folder that
 has results.json is finished and is not run again. `make main-table` runs what is missing and
-writes results.jsonl and table.md.
+writes results.jsonl and the tables in README.md.
 """
 
 from __future__ import annotations
@@ -41,6 +41,7 @@ METHODS = {
     "joint, concat": ["method=joint", "fusion=concat"],
 }
 REFERENCE = "joint, concat"
+MARK = "<!-- table -->"
 
 
 def jobs(seeds: int) -> dict[tuple[str, str, int], list[str]]:
@@ -174,7 +175,9 @@ def main() -> None:
     done = {key: f / "results.json" for key, f in folders.items() if (f / "results.json").exists()}
     rows = [row(*key, json.loads(path.read_text())) for key, path in done.items()]
     write_text(HERE / "results.jsonl", "".join(json.dumps(r) + "\n" for r in rows))
-    write_text(HERE / "table.md", table(rows))
+    page = HERE / "README.md"
+    head = page.read_text(encoding="utf-8").split(MARK)[0]
+    write_text(page, f"{head}{MARK}\n\n{table(rows)}")
     print(table(rows))
     if len(done) < len(todo):
         sys.exit(f"{len(todo) - len(done)} of {len(todo)} runs failed")
