@@ -14,6 +14,7 @@ from mmeq.config import Run, cli, conf_dir
 from mmeq.config.alone import alone_runs
 from mmeq.config.reopen import (
     SPLITS,
+    check_checkpoint,
     check_choice,
     find_checkpoint,
     modalities_of,
@@ -80,7 +81,7 @@ def evaluate(cfg: DictConfig) -> None:
         pattern = (cfg.missing, as_plain(cfg.missing_rate), cfg.missing_seed)
         run.datamodule.hide(kept_by(run.datamodule.manifest, *pattern))
         run.module.spec = run.datamodule.spec
-    arrays = tested(run, cfg.split)
+    arrays = answers(run, cfg.split)
     entry = report_entry(run.module.test_report)
     title = f"{cfg.split} of {plan.folder} ({plan.checkpoint.name}"
     title += f", inference {cfg.inference}" if cfg.inference else ""
@@ -109,6 +110,7 @@ def evaluate(cfg: DictConfig) -> None:
 def check(cfg: DictConfig) -> Plan:
     """Return what shall be evaluated, or say what is wrong with the options."""
     check_choice("split", cfg.split, SPLITS)
+    check_checkpoint(cfg.checkpoint)
     folder = run_folder(cfg, OPTIONS)
     checkpoint = find_checkpoint(folder, cfg.checkpoint)
     if not OmegaConf.is_list(cfg.missing):
@@ -137,7 +139,7 @@ def as_plain(value: Any) -> Any:  # noqa: ANN401 - any option
     return OmegaConf.to_container(value) if OmegaConf.is_config(value) else value
 
 
-def tested(run: Run, split: str) -> dict[str, np.ndarray]:
+def answers(run: Run, split: str) -> dict[str, np.ndarray]:
     """Test a part, and return the logits of every sample and coalition."""
     from mmeq.callbacks.predictions import Collect
 
@@ -173,7 +175,7 @@ def balance(
                 f"unimodal: {folder} has another protocol than the run: "
                 f"{other.module.spec.protocol!r} there, {run.module.spec.protocol!r} here"
             )
-        single[name] = tested(other, plan.options.split)
+        single[name] = answers(other, plan.options.split)
         probes[name] = suppression_entry(
             name, features, encoded(other, (name,)), seed=run.module.seed
         )

@@ -15,6 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 from mmeq.config import Run, cli, conf_dir
 from mmeq.config.reopen import (
     SPLITS,
+    check_checkpoint,
     check_choice,
     find_checkpoint,
     modalities_of,
@@ -72,6 +73,7 @@ def check(cfg: DictConfig) -> tuple[Path, Path, DictConfig]:
         check_choice("split", cfg.split, SPLITS)
     if not isinstance(cfg.per_sample_shapley, bool):
         raise MmeqError(f"per_sample_shapley={cfg.per_sample_shapley}: give true or false")
+    check_checkpoint(cfg.checkpoint)
     folder = run_folder(cfg, OPTIONS)
     if OmegaConf.is_missing(cfg, "output"):
         raise MmeqError("output is missing: give output=<file.npz> or output=<file.parquet>")

@@ -6,6 +6,7 @@ import hydra
 from omegaconf import DictConfig
 
 from mmeq.config import Run, build, cli, conf_dir, runs, validate
+from mmeq.errors import MmeqError
 
 cli.prepare()
 
@@ -37,14 +38,31 @@ def train(cfg: DictConfig) -> float:
 
 
 def fit(run: Run, *, resume: bool) -> None:
-    """Train, then test the epoch that validation chose."""
+    """Train, then test the epoch that validation chose.
+
+    Raises:
+        MmeqError: for what only the running trainer sees to be impossible.
+    """
+    from lightning.fabric.utilities.exceptions import MisconfigurationException
+
     from mmeq.loggers import log_config
 
     last = run.run_dir / "checkpoints" / "last.ckpt"
     log_config(run.trainer.loggers, run.cfg)
-    run.trainer.fit(
-        run.module, datamodule=run.datamodule, ckpt_path=last if resume else None, weights_only=True
-    )
+    try:
+        run.trainer.fit(
+            run.module,
+            datamodule=run.datamodule,
+            ckpt_path=last if resume else None,
+            weights_only=True,
+        )
+    except MisconfigurationException as error:
+        raise MmeqError(f"trainer: {error}") from error
+    if not run.trainer.checkpoint_callback.best_model_path:
+        raise MmeqError(
+            "the training ended before its first epoch did, so there is no model to test: give a "
+            f"longer trainer.max_time (it is {run.cfg['trainer']['max_time']})"
+        )
     run.trainer.test(
         run.module, datamodule=run.datamodule, ckpt_path="best", verbose=False, weights_only=True
     )

@@ -51,6 +51,8 @@ assert not heavy, heavy
         ("mmeq.train", ["--cfg", "job"]),
         ("mmeq.eval", ["--help"]),
         ("mmeq.eval", ["--cfg", "job"]),
+        ("mmeq.predict", ["--help"]),
+        ("mmeq.predict", ["--cfg", "job"]),
     ],
 )
 def test_questions_are_answered_at_once_and_without_torch(module, arguments, tmp_path):
@@ -112,6 +114,23 @@ def test_several_devices_in_a_multirun_are_refused(tmp_path):
 )
 def test_mistakes_of_an_evaluation(arguments, said, tmp_path):
     done = command("-m", "mmeq.eval", *arguments, cwd=tmp_path)
+    assert done.returncode == 2
+    assert said in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ([], "run is missing"),
+        (["run=nowhere", "output=p.npz"], "there is no run"),
+        (["run=nowhere", "split=tset"], "did you mean 'test'?"),
+        (["run=nowhere", "split=test", "data=x.npz"], "not both"),
+        (["run=nowhere", "per_sample_shapley=yes please"], "give true or false"),
+        (["outptu=p.npz"], "did you mean 'output'?"),
+    ],
+)
+def test_mistakes_of_a_prediction(arguments, said, tmp_path):
+    done = command("-m", "mmeq.predict", *arguments, cwd=tmp_path)
     assert done.returncode == 2
     assert said in done.stderr
 
@@ -182,6 +201,7 @@ def test_a_wheel_works_in_another_folder(tmp_path):
     for name in ("conf/train.yaml", "data/bundled/mfeat.npz", "data/bundled/SHA256SUMS"):
         assert (target / "mmeq" / name).is_file(), name
     assert any((target / "mmeq" / "data" / "bundled" / "LICENSES").iterdir())
+    assert (target / "bin" / "mmeq-predict").is_file()
     script = target / "bin" / "mmeq-train"
     assert script.is_file()
     environment = {**os.environ, "PYTHONPATH": str(target)}

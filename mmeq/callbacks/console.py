@@ -14,6 +14,7 @@ from mmeq.callbacks.entries import report_entry
 from mmeq.callbacks.progress import remaining
 from mmeq.callbacks.tables import epoch_line, modality_table, test_lines
 from mmeq.callbacks.terminal import duration, emit
+from mmeq.errors import MmeqError
 
 
 class EpochTable(Callback):
@@ -29,6 +30,8 @@ class EpochTable(Callback):
     def __init__(self, run_dir: str | Path | None = None, every: int = 1) -> None:
         """Remember what to print."""
         self.run_dir = None if run_dir is None else Path(run_dir)
+        if every < 1:
+            raise MmeqError(f"callbacks.console.every={every}: give 1 or more")
         self.every = every
         self._start = 0.0
         self._seconds: list[float] = []

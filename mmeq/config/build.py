@@ -30,6 +30,8 @@ NOISE = (
     "You defined a `validation_step` but have no `val_dataloader`",
     "`isinstance\\(treespec, LeafSpec\\)` is deprecated",
     "find_unused_parameters=True was specified in DDP constructor",
+    "`broadcast_buffers` is deprecated",
+    "recommended to use `self\\.log",  # the game is computed over all ranks, equal on each
 )
 
 
@@ -64,6 +66,7 @@ def build(cfg: DictConfig | Tree, run_dir: Path, *, evaluation: bool = False) ->
         MmeqError: for data that are absent or damaged, or that the backbone cannot encode.
     """
     import lightning
+    from lightning.fabric.utilities.exceptions import MisconfigurationException
     from lightning.pytorch import Trainer
 
     from mmeq.callbacks.terminal import is_terminal
@@ -73,14 +76,20 @@ def build(cfg: DictConfig | Tree, run_dir: Path, *, evaluation: bool = False) ->
     lightning.seed_everything(tree["seed"], workers=True, verbose=False)
     datamodule = build_data(tree)
     module = build_module(tree, datamodule)
-    options = trainer_options(tree, run_dir, partial=module.method.partial_updates)
+    # a batch with gaps may leave out any part of the network
+    partial = module.method.partial_updates or not datamodule.spec.complete
+    options = trainer_options(tree, run_dir, partial=partial)
     if evaluation:
         options |= {"devices": 1, "num_nodes": 1, "strategy": "auto"}
         options |= {"logger": False, "callbacks": [], "enable_checkpointing": False}
         options |= {"enable_progress_bar": is_terminal()}
     else:
         options |= {"logger": build_logger(tree, run_dir), "callbacks": callbacks(tree, run_dir)}
-    return Run(tree, datamodule, module, Trainer(**options), run_dir)
+    try:
+        trainer = Trainer(**options)
+    except MisconfigurationException as error:
+        raise MmeqError(f"trainer: {error}") from error
+    return Run(tree, datamodule, module, trainer, run_dir)
 
 
 def build_data(tree: Tree) -> DataModule:
@@ -154,7 +163,12 @@ def build_encoders(tree: Tree, spec: DatasetSpec) -> Any:  # noqa: ANN401 - nn.M
                 f"{modality.kind!r}, which backbone {backbone['name']!r} does not encode"
                 + did_you_mean(modality.kind, backbone["encoders"])
             )
-        encoders[modality.name] = instantiate(node, modality=modality, dim=backbone["dim"])
+        try:
+            encoders[modality.name] = instantiate(node, modality=modality, dim=backbone["dim"])
+        except (ValueError, TypeError) as error:
+            path = f"backbone.encoders.{modality.kind}"
+            named = str(error).startswith(path)
+            raise MmeqError(str(error) if named else f"{path}: {error}") from error
     return encoders
 
 

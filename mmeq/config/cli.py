@@ -100,6 +100,8 @@ def explain(error: CompactHydraException, config_name: str, arguments: list[str]
     if isinstance(error, OverrideParseException):
         first = str(error).splitlines()[0]
         return f"{error.override} cannot be read: {first}; an override is written option=value"
+    from mmeq.config.schema import ELSEWHERE
+
     found = re.match(r"Could not override '([^']+)'", str(error))
     if found is None:
         cause = error.__cause__
@@ -107,6 +109,8 @@ def explain(error: CompactHydraException, config_name: str, arguments: list[str]
         return "\n".join(said)
     key = found[1]
     known = neighbours(key, config_name, arguments)
+    if key in ELSEWHERE:
+        return f"{key} is not an option here: {ELSEWHERE[key]}"
     last = key.rpartition(".")[2]
     return f"there is no option {key}" + did_you_mean(last, known)
 
@@ -144,17 +148,25 @@ def given_overrides() -> list[str]:
 
 
 def refuse_impossible_launch(trainer: dict[str, Any]) -> None:
-    """Refuse launches that would give the ranks different folders or start sweeps in each.
+    """Refuse launches on a device that is not here, with ranks in different folders, or as sweeps.
 
     Raises:
-        MmeqError: for several devices in a multirun, and for an external launcher without a
-            folder given by name.
+        MmeqError: for an accelerator that this machine lacks, for several devices in a multirun,
+            and for an external launcher without a folder given by name.
     """
+    import torch
     from hydra.core.hydra_config import HydraConfig
     from hydra.types import RunMode
 
     from mmeq.config.build import processes
 
+    cuda, mps = torch.cuda.is_available(), torch.backends.mps.is_available()
+    there = {"gpu": cuda or mps, "cuda": cuda, "mps": mps}
+    if not there.get(trainer["accelerator"], True):
+        raise MmeqError(
+            f"trainer.accelerator={trainer['accelerator']}: PyTorch finds no such device; give "
+            "cpu, or auto for the best that there is"
+        )
     hydra = HydraConfig.get()
     if hydra.mode == RunMode.MULTIRUN and processes(trainer) > 1:
         raise MmeqError(

@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
 from mmeq.config.instantiate import instantiate
+from mmeq.config.schema import MONITORS
 from mmeq.config.signatures import resolve
 from mmeq.errors import MmeqError, did_you_mean
 
 Tree = dict[str, Any]
+TIME = r"\d+:\d\d:\d\d:\d\d"
+EPOCHS = 1000
+"""Most steps of a schedule that are tried out."""
 
 
 def combinations(tree: Tree) -> list[str]:
     """Return what cannot work in a configuration whose names and types are right."""
-    problems = [*ranges(tree)]
+    problems = [*ranges(tree), *hardware(tree["trainer"])]
+    if problems:  # what is built below would fall over these numbers
+        return problems
     dataset = dry(problems, "dataset", lambda: instantiate(tree["dataset"], **roots(tree)))
     if dataset is not None:
         problems += modalities(tree, dataset)
@@ -32,8 +39,10 @@ def dry(problems: list[str], path: str, build: Callable[[], Any]) -> Any:  # noq
     """Build something small; collect its complaint and return None when it refuses."""
     try:
         return build()
-    except (MmeqError, ValueError, TypeError) as error:
+    except (ValueError, TypeError, ArithmeticError) as error:
         text = str(error)
+        if isinstance(error, ArithmeticError):
+            text = f"one of its numbers cannot be ({text})"
         named = text.startswith((f"{path}.", f"{path}="))
         problems.append(text if named else f"{path}: {text}")
         return None
@@ -59,7 +68,20 @@ def ranges(tree: Tree) -> Iterator[str]:
     clip = tree["optim"]["clip_norm"]
     if clip is not None and clip <= 0:
         yield f"optim.clip_norm={clip} stops training: give a positive number, or null for none"
-    devices = tree["trainer"]["devices"]
+    for part in ("train", "val", "test"):
+        limit = tree["trainer"][f"limit_{part}_batches"]
+        if limit is not None and not (limit >= 1 if isinstance(limit, int) else 0 < limit <= 1):
+            yield (
+                f"trainer.limit_{part}_batches={limit}: give a whole number of batches from 1, a "
+                "share above 0 and up to 1.0, or null for all"
+            )
+
+
+def hardware(trainer: Tree) -> Iterator[str]:
+    """Check how devices and time are given; whether a device is there is asked at the launch."""
+    if trainer["max_time"] is not None and not re.fullmatch(TIME, trainer["max_time"]):
+        yield f"trainer.max_time={trainer['max_time']!r}: give DD:HH:MM:SS, such as 00:12:00:00"
+    devices = trainer["devices"]
     if isinstance(devices, str) and devices != "auto" and not devices.isdigit():
         yield f"trainer.devices={devices!r}: give a number, a list of indices, -1 or auto"
     if devices in (0, "0", []):
@@ -129,6 +151,12 @@ def checked_callbacks(tree: Tree, names: tuple[str, ...]) -> list[str]:
     problems: list[str] = []
     supplied: Tree = {"run_dir": ".", "names": {}, "mode": "max"}
     for name, node in tree["callbacks"].items():
+        watched = (node or {}).get("monitor")
+        if watched is not None and watched not in MONITORS and isinstance(tree["value"], str):
+            problems.append(
+                f"callbacks.{name}.monitor={watched!r} is not measured"
+                + did_you_mean(watched, MONITORS)
+            )
         if node is None or not node["_target_"].startswith("mmeq."):
             continue
         path = f"callbacks.{name}"
@@ -139,15 +167,30 @@ def checked_callbacks(tree: Tree, names: tuple[str, ...]) -> list[str]:
 
 
 def optimizer(tree: Tree) -> list[str]:
-    """Build optimizer and schedule over one number, so that their own checks speak now."""
+    """Build optimizer and schedule over two numbers and let them run, so that they complain now."""
     import torch
+    from torch.optim.lr_scheduler import ReduceLROnPlateau
 
     problems: list[str] = []
     node, schedule = tree["optim"]["optimizer"], tree["optim"]["scheduler"]
-    parameters = [torch.nn.Parameter(torch.zeros(1))]
-    built = dry(problems, "optim.optimizer", lambda: instantiate(node, params=parameters))
+    groups = [
+        {"name": name, "params": [torch.nn.Parameter(torch.zeros(1))]} for name in ("one", "two")
+    ]
+
+    def run(built: Any) -> None:  # noqa: ANN401 - an optimizer
+        scheduler = instantiate(schedule, optimizer=built)
+        if isinstance(scheduler, ReduceLROnPlateau):
+            raise MmeqError(
+                "ReduceLROnPlateau waits for a metric, and a schedule is stepped by the epoch "
+                "alone: take another, such as torch.optim.lr_scheduler.CosineAnnealingLR"
+            )
+        built.step()
+        for _ in range(min(tree["trainer"]["max_epochs"], EPOCHS)):
+            scheduler.step()
+
+    built = dry(problems, "optim.optimizer", lambda: instantiate(node, params=groups))
     if built is not None and schedule is not None:
-        dry(problems, "optim.scheduler", lambda: instantiate(schedule, optimizer=built))
+        dry(problems, "optim.scheduler", lambda: run(built))
     return problems
 
 

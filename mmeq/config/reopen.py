@@ -48,6 +48,17 @@ def run_folder(cfg: DictConfig, takes: Iterable[str]) -> Path:
     return folder
 
 
+def check_checkpoint(checkpoint: str, option: str = "checkpoint") -> None:
+    """Refuse what is neither best nor last nor the path of a file."""
+    path = Path(checkpoint)
+    if checkpoint in CHECKPOINTS or path.is_file():
+        return
+    if path.suffix == ".ckpt" or len(path.parts) > 1:
+        raise MmeqError(f"{option}={checkpoint}: there is no such file")
+    near = did_you_mean(checkpoint, CHECKPOINTS)
+    raise MmeqError(f"{option}={checkpoint!r} does not exist{near}, or give the path of a file")
+
+
 def find_checkpoint(folder: Path, checkpoint: str, option: str = "checkpoint") -> Path:
     """Return the file of a checkpoint: best or last of the run, or any by its path.
 
@@ -59,18 +70,13 @@ def find_checkpoint(folder: Path, checkpoint: str, option: str = "checkpoint") -
     Raises:
         MmeqError: when there is no such file.
     """
-    if checkpoint in CHECKPOINTS:
-        path = folder / "checkpoints" / f"{checkpoint}.ckpt"
-        if not path.is_file():
-            raise MmeqError(f"{option}={checkpoint}: there is no {path}")
-        return path
-    path = Path(checkpoint)
-    if path.is_file():
-        return path
-    if path.suffix == ".ckpt" or len(path.parts) > 1:
-        raise MmeqError(f"{option}={checkpoint}: there is no such file")
-    near = did_you_mean(checkpoint, CHECKPOINTS)
-    raise MmeqError(f"{option}={checkpoint!r} does not exist{near}, or give the path of a file")
+    check_checkpoint(checkpoint, option)
+    if checkpoint not in CHECKPOINTS:
+        return Path(checkpoint)
+    path = folder / "checkpoints" / f"{checkpoint}.ckpt"
+    if not path.is_file():
+        raise MmeqError(f"{option}={checkpoint}: there is no {path}")
+    return path
 
 
 def trained_config(folder: Path, options: DictConfig, option: str = "run") -> DictConfig:
@@ -126,22 +132,26 @@ def reopen(folder: Path, checkpoint: Path, trained: DictConfig) -> Run:
 
 def load_weights(module: MultimodalModule, path: Path) -> None:
     """Load a checkpoint into a module: weights, orders, and what inference has learnt."""
-    import pickle
+    import zipfile
 
     import torch
 
+    refused = f"checkpoint={path}: this is no checkpoint of mmeq"
+    if not zipfile.is_zipfile(path):
+        raise MmeqError(refused)
+    runs.check_whole(path, "checkpoint")  # torch does not compare checksums
     try:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, KeyError) as error:
-        raise MmeqError(f"checkpoint={path}: this is no checkpoint of mmeq") from error
+    except Exception as error:  # torch raises many kinds for a file that is not its own
+        raise MmeqError(refused) from error
     if not isinstance(checkpoint, dict) or not {"state_dict", "mmeq_order"} <= set(checkpoint):
-        raise MmeqError(f"checkpoint={path}: this is no checkpoint of mmeq")
+        raise MmeqError(refused)
     try:
         module.load_state_dict(checkpoint["state_dict"])
-    except RuntimeError as error:
-        first = [line.strip() for line in str(error).splitlines() if line.strip()][1:2]
+    except (RuntimeError, KeyError, ValueError, TypeError) as error:
+        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+        why = lines[1] if len(lines) > 1 else f"its method is another ({lines[0]})"
         raise MmeqError(
-            f"checkpoint={path} holds the weights of another model than the run's: "
-            + " ".join(first)
+            f"checkpoint={path} holds the weights of another model than the run's: {why}"
         ) from error
     module.on_load_checkpoint(checkpoint)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import warnings
+import zipfile
 from pathlib import Path
 
 import yaml
@@ -63,6 +64,7 @@ def _resumable(folder: Path, cfg: DictConfig) -> None:
             f"resume={folder}: there is no checkpoint in {folder / 'checkpoints'}; "
             "the run ended before its first epoch did: start it again without resume="
         )
+    check_whole(folder / "checkpoints" / "last.ckpt", f"resume={folder}")
     epochs, asked = trained_epochs(folder), int(cfg.trainer.max_epochs)
     before = int(read_config(folder, option="resume").trainer.max_epochs)
     if asked < epochs:
@@ -80,6 +82,28 @@ def _resumable(folder: Path, cfg: DictConfig) -> None:
             f"optim.scheduler was laid out for {before} epochs and goes on by its own formula "
             f"up to epoch {asked}: a cosine rises again",
             stacklevel=2,
+        )
+
+
+def check_whole(checkpoint: Path, option: str) -> None:
+    """Refuse a checkpoint that was cut off or damaged; its checksums tell.
+
+    Args:
+        checkpoint: the file.
+        option: the option that named it, with its value, for the message.
+
+    Raises:
+        MmeqError: when it is not whole.
+    """
+    try:
+        with zipfile.ZipFile(checkpoint) as stored:
+            bad = stored.testzip()
+    except zipfile.BadZipFile:
+        bad = "its end"
+    if bad is not None:
+        raise MmeqError(
+            f"{option}: {checkpoint} is damaged ({bad} cannot be read); take another checkpoint, "
+            "or train again"
         )
 
 
@@ -158,7 +182,7 @@ def child_rank() -> bool:
 
 
 def remove_if_empty(run_dir: Path) -> None:
-    """Remove the folder that Hydra made, and its parent, when the run never began."""
-    for folder in (run_dir, run_dir.parent):
+    """Remove the folder that Hydra made, and the two above it, when the run never began."""
+    for folder in (run_dir, *run_dir.parents[:2]):
         if folder.is_dir() and folder != Path.cwd() and not any(folder.iterdir()):
             folder.rmdir()

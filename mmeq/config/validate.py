@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import typing
 from collections.abc import Iterator
 from typing import Any
@@ -144,6 +145,9 @@ def target(node: Any, path: str, supplied: frozenset[str]) -> Iterator[str]:  # 
 
 def mistyped(value: Any, hint: Any, path: str) -> Iterator[str]:  # noqa: ANN401 - any YAML value
     """Say so when a value does not fit its hint; a missing one is reported elsewhere."""
+    if isinstance(value, float) and math.isnan(value):
+        yield f"{path}=nan does not fit: give a number"
+        return
     if value == "???" or fits(value, hint):
         return
     near = ""

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mmeq.data.spec import Modality
+from mmeq.encoders.checks import check_sizes
 
 
 class ImageEncoder(nn.Module):
@@ -37,6 +38,7 @@ class ImageEncoder(nn.Module):
         augment: bool = True,
     ) -> None:
         super().__init__()
+        check_sizes("image", {"channels": (channels, 4), "blocks": (blocks, 1)})
         width = modality.shape[0]
         body: list[nn.Module] = []
         for block in range(blocks):

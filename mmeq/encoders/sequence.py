@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from mmeq.data.spec import Modality
+from mmeq.encoders.checks import check_sizes
 
 
 class SequenceEncoder(nn.Module):
@@ -29,6 +30,7 @@ class SequenceEncoder(nn.Module):
         self, modality: Modality, dim: int, hidden: int = 64, layers: int = 3, dropout: float = 0.2
     ) -> None:
         super().__init__()
+        check_sizes("sequence", {"hidden": (hidden, 1), "layers": (layers, 1)})
         width = modality.shape[-1]
         self.convolutions = nn.ModuleList()
         self.norms = nn.ModuleList()

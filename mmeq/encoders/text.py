@@ -13,6 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from mmeq.data.spec import Modality
+from mmeq.encoders.checks import check_sizes
+from mmeq.errors import MmeqError
 
 _WORD = re.compile(r"\w+|[^\w\s]")
 
@@ -45,6 +47,13 @@ class TextEncoder(nn.Module):
         dropout: float = 0.3,
     ) -> None:
         super().__init__()
+        sizes = {"buckets": (buckets, 2), "hidden": (hidden, 1), "max_tokens": (max_tokens, 1)}
+        check_sizes("text", sizes)
+        if not 1 <= ngrams[0] <= ngrams[1]:
+            raise MmeqError(
+                f"backbone.encoders.text.ngrams={list(ngrams)}: give the shortest (1 or more) and "
+                "the longest"
+            )
         self.buckets, self.max_tokens = buckets, max_tokens
         self.shortest, self.longest = ngrams
         self.table = nn.Embedding(buckets, hidden, padding_idx=0)

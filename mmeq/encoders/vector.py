@@ -8,6 +8,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from mmeq.data.spec import Modality
+from mmeq.encoders.checks import check_sizes
 
 
 class VectorEncoder(nn.Module):
@@ -25,6 +26,7 @@ class VectorEncoder(nn.Module):
         self, modality: Modality, dim: int, hidden: int = 128, layers: int = 1, dropout: float = 0.2
     ) -> None:
         super().__init__()
+        check_sizes("vector", {"hidden": (hidden, 1), "layers": (layers, 0)})
         (width,) = modality.shape
         body: list[nn.Module] = []
         for _ in range(layers):

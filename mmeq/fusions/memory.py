@@ -89,6 +89,8 @@ class Memory(Fusion):
         ):
             if value not in known:
                 raise MmeqError(f"fusion.{option}={value!r}: use {', '.join(known)}")
+        if not 0 <= threshold < 1:  # at 1 a sample would not even mix with itself
+            raise MmeqError(f"fusion.threshold={threshold}: give a cosine from 0 to below 1")
         self.cell, self.align, self.keep = cell, align, keep
         self.inherit, self.threshold = inherit, threshold
         self.gate_state = nn.Linear(dim, 3 * dim)

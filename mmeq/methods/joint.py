@@ -24,7 +24,7 @@ class Joint(Method):
 
     def __init__(self, modalities: Sequence[str], seed: int = 0, weight: float = 0.0) -> None:
         super().__init__(modalities, seed)
-        if weight < 0:
+        if not weight >= 0:  # NaN neither
             raise MmeqError(f"method.weight={weight}: must be 0 or more")
         self.weight = weight
         count = len(self.modalities)

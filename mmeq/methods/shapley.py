@@ -75,7 +75,7 @@ class Shapley(Method):
         if not 0 <= ema < 1:
             raise MmeqError(f"method.ema={ema}: must be at least 0 and below 1")
         for option, number in (("weight", weight), ("hysteresis", hysteresis), ("warmup", warmup)):
-            if number < 0:
+            if not number >= 0:  # NaN neither
                 raise MmeqError(f"method.{option}={number}: must be 0 or more")
         self.supervise, self.weight, self.rule = supervise, weight, order
         self.alternate, self.refresh = alternate, refresh

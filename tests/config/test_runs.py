@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
+import torch
 from omegaconf import OmegaConf
 
 from mmeq.config import runs
@@ -36,7 +37,7 @@ def trained(tmp_path, cfg):
     """A run that was stopped after two of three epochs."""
     runs.claim(tmp_path, cfg, ["seed=1"], resume=False)
     (tmp_path / "checkpoints").mkdir()
-    (tmp_path / "checkpoints" / "last.ckpt").touch()
+    torch.save({}, tmp_path / "checkpoints" / "last.ckpt")
     (tmp_path / "history.jsonl").write_text('{"epoch": 0}\n{"epoch": 1}\n{"epo')
     return tmp_path
 

@@ -1,7 +1,6 @@
-"""Trains under two processes and keeps what each rank holds: ``ranks.py <folder> [override …]``.
+"""Trains, and keeps what each rank holds: ``python -m e2e.ranks <folder> [override …]``.
 
-Not a test. With ``whole`` for the folder's parent option it trains in one process instead; both
-write ``weights-<rank>.pt``: the weights, the order and the gradients of the last step.
+Not a test. Writes ``rank-<rank>.pt``: weights, order, report, and the gradients of the first steps.
 """
 
 import sys

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import subprocess
 import sys
 import tempfile
@@ -34,7 +35,8 @@ class Done:
 
 
 def environment(**extra: str) -> dict[str, str]:
-    path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH", "")]))
+    known = [str(ROOT), str(ROOT / "tests"), os.environ.get("PYTHONPATH", "")]
+    path = os.pathsep.join(filter(None, known))
     return {
         **os.environ,
         "PYTHONPATH": path,
@@ -63,21 +65,32 @@ class Warm:
         assert line, "the warm process has ended"
         return json.loads(line)
 
-    def __call__(self, module: str, *arguments: str, cwd: Path, **extra: str) -> Done:
+    def __call__(
+        self, module: str, *arguments: str, cwd: Path, ranks: int = 1, **extra: str
+    ) -> Done:
+        """Run ``python -m module …``; with several ranks as a launcher such as torchrun does."""
+        environments = [extra]
+        if ranks > 1:
+            with socket.socket() as free:
+                free.bind(("127.0.0.1", 0))
+                port = str(free.getsockname()[1])
+            shared = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "NODE_RANK": "0"}
+            environments = [{**extra, **shared, "LOCAL_RANK": str(r)} for r in range(ranks)]
         with tempfile.TemporaryDirectory() as folder:
             out, err = Path(folder) / "out", Path(folder) / "err"
             job = {
                 "module": module,
                 "arguments": [str(argument) for argument in arguments],
                 "cwd": str(cwd),
-                "environment": extra,
+                "environments": environments,
                 "stdout": str(out),
                 "stderr": str(err),
             }
             self.process.stdin.write(json.dumps(job) + "\n")
             self.process.stdin.flush()
             status = self._answer()["status"]
-            return Done(status, out.read_text("utf-8"), err.read_text("utf-8"))
+            errors = "".join(path.read_text("utf-8") for path in sorted(Path(folder).glob("err*")))
+            return Done(status, out.read_text("utf-8"), errors)
 
     def train(self, folder: Path, *arguments: str, **extra: str) -> Path:
         """Train into a folder and expect that it works."""

@@ -1,28 +1,18 @@
 """Two processes under DDP: what each rank holds, and what one process makes of the same."""
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
-from e2e.running import PLAIN, SMALL, difference, environment, results
+from e2e.running import PLAIN, SMALL, checkpoint, difference, history, results, timeless
 
 QUIET = (*SMALL, *PLAIN, "callbacks.console=null", "trainer.max_epochs=2")
 
 
-def train(folder: Path, *overrides: str) -> Path:
-    script = Path(__file__).parent / "ranks.py"
-    done = subprocess.run(
-        [sys.executable, str(script), str(folder), *QUIET, *overrides],
-        cwd=folder.parent,
-        env=environment(),
-        capture_output=True,
-        text=True,
-        timeout=240,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
+def train(warm, folder: Path, *overrides: str, ranks: int = 1) -> Path:
+    options = [*QUIET, *overrides, f"trainer.devices={ranks}"]
+    done = warm("e2e.ranks", folder, *options, cwd=folder.parent, ranks=ranks)
+    assert done.status == 0, done.stderr
     return folder
 
 
@@ -44,17 +34,19 @@ CASES = {
 }
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("case", CASES)
 def test_ranks_agree_and_one_process_measures_the_same(case, warm, tmp_path):
     """Parts do not divide by two or by the batch size: the last batches are uneven."""
-    folder = train(tmp_path / "run", "trainer.devices=2", *CASES[case])
+    folder = train(warm, tmp_path / "run", *CASES[case], ranks=2)
     one, two = held(folder, 0), held(folder, 1)
     for part in ("weights", "order", "report"):
         assert difference(one[part], two[part], part) is None
     evaluated = warm("mmeq.eval", f"run={folder}", "accelerator=cpu", cwd=tmp_path)
     assert evaluated.status == 0, evaluated.stderr
-    assert "agrees with results.json exactly" in evaluated.stdout, evaluated.stdout
+    # of four samples, other batch mates can turn the last bit of a product
+    exact = "batch_size=4" not in CASES[case]
+    agrees = "agrees with results.json" + (" exactly" if exact else " to 1")
+    assert agrees in evaluated.stdout, evaluated.stdout
     assert results(folder)["epochs"] == 2
 
 
@@ -65,18 +57,54 @@ STEPS = {
 }
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("case", STEPS)
-def test_gradients_of_two_half_batches_are_those_of_the_whole(case, tmp_path):
+def test_gradients_of_two_half_batches_are_those_of_the_whole(case, warm, tmp_path):
     """Without dropout; the same samples, since rank r takes the places r, r + 2, …."""
     options = ["backbone.encoders.vector.dropout=0.0", "trainer.limit_train_batches=2"]
     options += ["dataset.samples=120", "optim.clip_norm=null", "trainer.max_epochs=1"]
     options += ["optim.optimizer._target_=torch.optim.SGD", "optim.optimizer.lr=0.01"]
-    half = train(tmp_path / "half", *options, *STEPS[case], "trainer.devices=2", "batch_size=16")
-    whole = train(tmp_path / "whole", *options, *STEPS[case], "batch_size=32")
+    half = train(warm, tmp_path / "half", *options, *STEPS[case], "batch_size=16", ranks=2)
+    whole = train(warm, tmp_path / "whole", *options, *STEPS[case], "batch_size=32")
     there, here = held(half, 0), held(whole, 0)
     assert here["gradients"].keys() == there["gradients"].keys()
     assert here["gradients"]
     for part in ("gradients", "weights"):
         for name, tensor in here[part].items():
             torch.testing.assert_close(there[part][name], tensor, atol=1e-6, rtol=1e-5, msg=name)
+
+
+def test_a_resumed_run_of_two_ranks_equals_an_uninterrupted_one(warm, tmp_path):
+    options = [*QUIET[:-1], "missing=0.3", "optim.accumulate=2", "optim.scheduler.T_max=4"]
+    options += ["fusion.inherit=true", "method.order=random", "dataset.samples=243"]
+    options += ["trainer.devices=2", "trainer.max_epochs=4"]
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+
+    def run(*arguments: str) -> None:
+        done = warm("mmeq.train", *arguments, cwd=tmp_path, ranks=2)
+        assert done.status == 0, done.stderr
+
+    run(*options, f"hydra.run.dir={whole}")
+    run(*options, f"hydra.run.dir={parts}", "trainer.max_epochs=2")
+    run(f"resume={parts}", "trainer.max_epochs=4")
+    for name in ("last", "best"):
+        first, second = checkpoint(whole, name), checkpoint(parts, name)
+        for part in ("state_dict", "optimizer_states", "mmeq_order"):
+            assert difference(first[part], second[part], f"{name}/{part}") is None
+    assert difference(timeless(history(whole)), timeless(history(parts))) is None
+    assert difference(timeless(results(whole)), timeless(results(parts))) is None
+
+
+def test_a_loss_that_explodes_stops_all_ranks(warm, tmp_path):
+    options = [*QUIET, "trainer.devices=2", "optim.optimizer.lr=1e30", "hydra.run.dir=run"]
+    done = warm("mmeq.train", *options, cwd=tmp_path, ranks=2)
+    assert done.status == 2
+    assert "is not finite in epoch 0" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_too_few_samples_for_the_ranks(warm, tmp_path):
+    options = ["dataset.train_size=4", "batch_size=2", "trainer.devices=6", "hydra.run.dir=run"]
+    done = warm("mmeq.train", *QUIET, *options, cwd=tmp_path, ranks=6)
+    assert done.status == 2
+    assert "4 training samples are too few for 6 processes" in done.stderr
+    assert "Traceback" not in done.stderr

@@ -1,8 +1,9 @@
 """A process that has imported everything once and forks for each command: seconds saved, no state.
 
-Not a test. Reads lines of JSON ``{"module", "arguments", "cwd", "environment", "stdout",
-"stderr"}`` from its standard input and answers each with ``{"status"}``. The child is a process of
-its own: what it changes, it changes alone.
+Not a test. Reads lines of JSON ``{"module", "arguments", "cwd", "environments", "stdout",
+"stderr"}`` from its standard input and answers each with ``{"status"}``, the first that is not 0.
+There is a child for each of the environments, a rank each; it is a process of its own: what it
+changes, it changes alone. The first writes the files, the others add ``.<number>`` to their names.
 """
 
 import json
@@ -26,12 +27,13 @@ import mmeq.module
 import mmeq.train  # noqa: F401 - imported to be there after the fork
 
 
-def child(job: dict) -> int:
+def child(job: dict, rank: int) -> int:
     """Become the command."""
     os.chdir(job["cwd"])
-    os.environ.update(job["environment"])
+    os.environ.update(job["environments"][rank])
     for number, name in ((1, "stdout"), (2, "stderr")):
-        with Path(job[name]).open("wb") as stream:
+        path = Path(f"{job[name]}.{rank}" if rank else job[name])
+        with path.open("wb") as stream:
             os.dup2(stream.fileno(), number)
     sys.argv = [job["module"], *job["arguments"]]
     sys.modules.pop(job["module"], None)
@@ -54,17 +56,24 @@ def main() -> None:
     matplotlib.use("Agg")
     print(json.dumps({"ready": lightning.__version__}), flush=True)
     for line in sys.stdin:
-        pid = os.fork()
-        if pid == 0:
-            status = 1
-            try:
-                status = child(json.loads(line))
-            finally:
-                sys.stdout.flush()
-                sys.stderr.flush()
-                os._exit(status)
-        _, raw = os.waitpid(pid, 0)
-        print(json.dumps({"status": os.waitstatus_to_exitcode(raw)}), flush=True)
+        job = json.loads(line)
+        pids = [start(job, rank) for rank in range(len(job["environments"]))]
+        ends = [os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in pids]
+        print(json.dumps({"status": next(filter(None, ends), 0)}), flush=True)
+
+
+def start(job: dict, rank: int) -> int:
+    """Fork a child and return its process id."""
+    pid = os.fork()
+    if pid == 0:
+        status = 1
+        try:
+            status = child(job, rank)
+        finally:
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(status)
+    return pid
 
 
 if __name__ == "__main__":
