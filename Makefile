@@ -36,8 +36,9 @@ format: $(VENV)/.installed-test ## format the code
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-bench: $(VENV)/.installed-test ## measure speed, as ratios (ARGS=--quick for the short one)
+bench: $(VENV)/.installed-test ## measure speed, as ratios, and the estimators (ARGS=--quick: short)
 	$(BIN)/python experiments/bench/bench.py $(ARGS)
+	$(BIN)/python experiments/bench/estimators.py $(ARGS)
 
 table: $(VENV)/.installed-test ## the main table: what is missing of its runs, then the page (long)
 	$(BIN)/python experiments/main_table/run.py $(ARGS)

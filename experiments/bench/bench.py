@@ -10,7 +10,6 @@ import argparse
 import logging
 import os
 import platform
-import statistics
 import time
 import warnings
 from collections.abc import Callable, Iterator
@@ -18,8 +17,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import coalitions
 import lightning
 import torch
+from measure import ratio
 from torch import Tensor, nn
 from torchvision.models import resnet18
 
@@ -27,8 +28,6 @@ from mmeq.data.spec import DatasetSpec, Modality
 from mmeq.encoders.vector import VectorEncoder
 from mmeq.files import write_json
 from mmeq.fusions.memory import Memory
-from mmeq.inference.base import Strategy
-from mmeq.inference.build import build_strategy
 from mmeq.inference.orders import inference_orders
 from mmeq.methods.base import Method
 from mmeq.methods.joint import Joint
@@ -212,25 +211,6 @@ def floor(module: MultimodalModule, loader: Any) -> Callable[[], float]:
     return run
 
 
-def ratio(
-    name: str, a: Callable[[], float], b: Callable[[], float], repeats: int
-) -> dict[str, Any]:
-    """Measure A and B in turn after one warm-up each; median and range of A/B."""
-    a(), b()
-    pairs = [(a(), b()) for _ in range(repeats)]
-    ratios = [x / y for x, y in pairs]
-    line = {
-        "name": name,
-        "ratio": statistics.median(ratios),
-        "lowest": min(ratios),
-        "highest": max(ratios),
-        "repeats": repeats,
-        "seconds": [statistics.median(x) for x in zip(*pairs, strict=True)],
-    }
-    print(f"{name:<66} {line['ratio']:6.3f}  ({min(ratios):.3f} to {max(ratios):.3f})", flush=True)
-    return line
-
-
 def resnets(modalities: int) -> dict[str, nn.Module]:
     """ResNet-18 encoders: spectrogram, frame, spectrogram, …"""
     return {f"m{k}": (Spectrogram, Frame)[k % 2]() for k in range(modalities)}
@@ -270,11 +250,8 @@ def lines(quick: bool) -> Iterator[dict[str, Any]]:
                 validation(plain, loader),
                 repeats,
             )
-    yield tree_against_passes()
     yield hybrid_against_one(3 if quick else 7)
-    for modalities in (4, 5, 6):
-        for name in ("hybrid", "cyclic", "sampled"):
-            yield strategy_against_one(name, modalities, 3 if quick else 5)
+    yield from coalitions.lines(quick)
 
 
 def hybrid_against_one(repeats: int) -> dict[str, Any]:
@@ -297,58 +274,6 @@ def hybrid_against_one(repeats: int) -> dict[str, Any]:
 
     both = predict("hybrid"), predict("memory_guided")
     return ratio("hybrid inference / one order, encoders included, ResNet-18 x 3", *both, repeats)
-
-
-def strategy_against_one(name: str, modalities: int, repeats: int) -> dict[str, Any]:
-    """A fused prediction from cached features: a strategy against memory_guided, with cells."""
-    torch.manual_seed(0)
-    memory = Memory(modalities, DIM, CLASSES, torch.full((CLASSES,), 1 / CLASSES)).eval()
-    features = [torch.randn(256, DIM) for _ in range(modalities)]
-    full = torch.ones(1, modalities, dtype=torch.bool)
-    made, one = (build_strategy(n, range(modalities)) for n in (name, "memory_guided"))
-
-    def answer(strategy: Strategy) -> Callable[[], float]:
-        @torch.inference_mode()
-        def run() -> float:
-            start = time.perf_counter()
-            for _ in range(3):
-                strategy.answer(memory, features, full)
-            return time.perf_counter() - start
-
-        return run
-
-    line = ratio(
-        f"{name} / one order, features cached, M={modalities}", *map(answer, (made, one)), repeats
-    )
-    cells = {"cells": made.cells(full), "cells_one_order": one.cells(full)}
-    print(f"{'':<8}cells {cells['cells']:.1f} / {cells['cells_one_order']:.0f}", flush=True)
-    return {**line, **cells, **made.facts()}
-
-
-def tree_against_passes() -> dict[str, Any]:
-    """All 7 coalitions under all 6 orders at M=3: one walk against one fusion pass each."""
-    memory = Memory(3, DIM, CLASSES, torch.full((CLASSES,), 1 / CLASSES)).eval()
-    features = [torch.randn(256, DIM) for _ in range(3)]
-    coalitions = torch.tensor([[bool(row >> m & 1) for m in range(3)] for row in range(1, 8)])
-    orders = inference_orders("hybrid", (0, 1, 2))
-
-    @torch.inference_mode()
-    def walk() -> float:
-        start = time.perf_counter()
-        for _ in range(20):
-            memory(features, coalitions, orders)
-        return time.perf_counter() - start
-
-    @torch.inference_mode()
-    def passes() -> float:
-        start = time.perf_counter()
-        for _ in range(20):
-            for coalition in coalitions:
-                for order in orders:
-                    memory(features, coalition[None], (order,))
-        return time.perf_counter() - start
-
-    return ratio("coalition tree / one fusion pass a coalition and order, M=3", walk, passes, 5)
 
 
 def main() -> None:

@@ -173,7 +173,9 @@ def build_encoders(tree: Tree, spec: DatasetSpec) -> Any:  # noqa: ANN401 - nn.M
 
 
 def callbacks(tree: Tree, run_dir: Path) -> list[Any]:
-    """Build the callbacks of the configuration in their order, then the checkpoint."""
+    """Build the callbacks of the configuration in their order, then clock and checkpoint."""
+    from lightning.pytorch.callbacks import Timer
+
     from mmeq.config.checkpoint import RunCheckpoint
 
     mode = MONITORS[tree["monitor"]]
@@ -188,6 +190,9 @@ def callbacks(tree: Tree, run_dir: Path) -> list[Any]:
         for node in tree["callbacks"].values()
         if node is not None
     ]
+    if tree["trainer"]["max_time"] is not None:
+        # Trainer(max_time=…) would stop in the middle of an epoch and count it as a whole one
+        built.append(Timer(tree["trainer"]["max_time"], interval="epoch", verbose=False))
     return [*built, RunCheckpoint(run_dir, monitor=tree["monitor"], mode=mode)]
 
 
@@ -210,7 +215,7 @@ def trainer_options(tree: Tree, run_dir: Path, *, partial: bool) -> dict[str, An
     from lightning.pytorch.profilers import SimpleProfiler
     from lightning.pytorch.strategies import DDPStrategy
 
-    options = dict(tree["trainer"])
+    options = {key: value for key, value in tree["trainer"].items() if key != "max_time"}
     cuda = options["accelerator"] in ("auto", "gpu", "cuda") and torch.cuda.is_available()
     if options["precision"] == "auto":
         options["precision"] = "bf16-mixed" if cuda else "32-true"

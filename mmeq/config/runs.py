@@ -66,12 +66,19 @@ def _resumable(folder: Path, cfg: DictConfig) -> None:
         )
     check_whole(folder / "checkpoints" / "last.ckpt", f"resume={folder}")
     epochs, asked = trained_epochs(folder), int(cfg.trainer.max_epochs)
-    before = int(read_config(folder, option="resume").trainer.max_epochs)
+    trained = read_config(folder, option="resume").trainer
+    before, complete = int(trained.max_epochs), (folder / "results.json").is_file()
     if asked < epochs:
         raise MmeqError(
             f"trainer.max_epochs={asked}: {folder} has trained {epochs} epochs already; give more"
         )
-    if (folder / "results.json").is_file() and asked <= before:
+    if complete and epochs < asked and trained.get("max_time") is not None:
+        if cfg.trainer.max_time == trained.max_time:
+            raise MmeqError(
+                f"resume={folder}: trainer.max_time={trained.max_time} ended this run after "
+                f"{epochs} of {asked} epochs; give a larger one (for both parts), or null"
+            )
+    elif complete and asked <= before:
         raise MmeqError(
             f"resume={folder}: this run is complete ({epochs} of {before} epochs, results.json is "
             f"written); to train on give a larger trainer.max_epochs, such as {before * 2}"

@@ -97,3 +97,18 @@ def test_a_moved_folder_goes_on_and_keeps_its_best_epoch(warm, tmp_path):
     moved = before.rename(tmp_path / "moved")
     warm.train(moved, f"resume={moved}", "trainer.max_epochs=4")
     assert_same_run(whole, moved)
+
+
+@pytest.mark.slow
+def test_a_run_that_ran_out_of_time_goes_on_as_if_it_had_not(warm, tmp_path):
+    """It stops at the end of an epoch, and has results of its own."""
+    options = [*SMALL, "optim.scheduler=null", "trainer.max_epochs=6", "batch_size=8"]
+    options += ["dataset.samples=1600"]
+    stopped = warm.train(tmp_path / "stopped", *options, "trainer.max_time=00:00:00:01")
+    assert 0 < results(stopped)["epochs"] < 6
+    again = warm("mmeq.train", f"resume={stopped}", cwd=tmp_path)
+    assert again.status == 2
+    assert "trainer.max_time=00:00:00:01 ended this run" in again.stderr
+    warm.train(stopped, f"resume={stopped}", "trainer.max_time=null")
+    whole = warm.train(tmp_path / "whole", *options)
+    assert_same_run(whole, stopped)
