@@ -1,42 +1,30 @@
-"""The one LightningModule: manual optimisation, evaluation of all coalitions; knows no method.
+"""The training loop: a model's manual optimisation, for methods that it does not know by name.
 
-Shape suffixes: B batch, M modalities, D width, C classes, S coalitions, L losses.
+Shape suffixes: B batch, C classes, S coalitions.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from typing import Any
 
-import lightning
 import torch
-import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torchmetrics import Metric
 
 from mmeq.data.spec import DatasetSpec
-from mmeq.errors import MmeqError
 from mmeq.fusions.base import Fusion
-from mmeq.fusions.orders import Orders
-from mmeq.game.choice import make_game
-from mmeq.game.metric import CoalitionGame
-from mmeq.game.report import GameReport
-from mmeq.game.sampled import SampledGame
-from mmeq.inference.build import build_strategy
-from mmeq.inference.orders import Inference
 from mmeq.losses import LossMeter
-from mmeq.methods.base import Batch, Features, Method
+from mmeq.methods.base import Batch, Method
+from mmeq.model import MultimodalModel
 
-Game = CoalitionGame | SampledGame
 
-
-class MultimodalModule(lightning.LightningModule):
-    """Encoders, a fusion and a method, trained by manual optimisation; the methods' `Loop`.
+class MultimodalModule(MultimodalModel):
+    """The model with manual optimisation: the methods' `Loop`.
 
     One optimizer holds a parameter group for each encoder, the fusion and the method. A step
     touches only the groups it names: the gradients of the others are None, so neither weights nor
-    moments move.
+    moments move. Each epoch draws from (seed, epoch), so a resumed run draws the same.
 
     Args:
         spec: of the dataset.
@@ -44,24 +32,15 @@ class MultimodalModule(lightning.LightningModule):
         fusion: features → logits of coalitions.
         method: what a training batch does.
         optimizer: parameter groups → optimizer.
+        class_frequencies: [C] of the training part: the best constant predictor.
         scheduler: optimizer → learning-rate schedule, stepped once an epoch; or None.
         clip_norm: largest gradient norm of a step, or None.
         accumulate: batches whose gradients make one step.
-        inference: which orders a prediction averages over, see `mmeq.inference`.
-        strategy: options of the inference strategies; None: as they come.
-        value: v(S) of the game: accuracy, nll, macro_f1 or a torchmetrics metric.
-        class_frequencies: [C] of the training part: the best constant predictor.
-        estimator: of the Shapley values; auto: exact up to 12 modalities, sampled beyond.
-        budget: coalitions that a sampled estimator evaluates, or None for its default.
-        seed: of the run; each epoch draws from (seed, epoch), so a resumed run draws the same.
+        **answering: inference and measurement, see `MultimodalModel`.
 
     Attributes:
-        report: the game on the validation part after the last epoch; None before.
-        test_report: the same on the part that `Trainer.test` saw.
-        order: the order of the epoch being trained or just trained.
         train_losses: mean of every loss over the epoch and all ranks.
-        findings: what callbacks found out beside the reports, plain, for ``results.json``.
-        epoch_findings: the same of one epoch, for its line of ``history.jsonl``.
+        epoch_findings: what callbacks found out in one epoch, for its line of ``history.jsonl``.
         first_bad: the first loss that was NaN or infinite in the epoch, and its batch; or None.
     """
 
@@ -76,36 +55,12 @@ class MultimodalModule(lightning.LightningModule):
         scheduler: Callable[[torch.optim.Optimizer], Any] | None = None,
         clip_norm: float | None = None,
         accumulate: int = 1,
-        inference: Inference = "auto",
-        strategy: Mapping[str, Any] | None = None,
-        value: str | Metric = "accuracy",
-        estimator: str = "auto",
-        budget: int | None = None,
-        seed: int = 0,
+        **answering: Any,  # noqa: ANN401  see MultimodalModel
     ) -> None:
-        super().__init__()
+        super().__init__(spec, encoders, fusion, method, class_frequencies, **answering)
         self.automatic_optimization = False
-        count = len(spec.modalities)
-        if count < method.min_modalities:
-            raise MmeqError(
-                f"method {type(method).__name__.lower()} needs at least {method.min_modalities} "
-                f"modalities, the dataset gives {count} ({', '.join(spec.names)})"
-            )
-        self.spec, self.encoders, self.fusion, self.method = spec, encoders, fusion, method
         self.make_optimizer, self.make_scheduler = optimizer, scheduler
         self.clip_norm, self.accumulate = clip_norm, accumulate
-        self.inference: Inference = inference
-        self.seed = seed
-        self.order = method.order
-        self.strategy = build_strategy(inference, method.order, strategy, seed)
-        self.val_game, self.test_game = (
-            make_game(spec.names, class_frequencies, fusion.dim, value, estimator, budget, seed)
-            for _ in range(2)
-        )
-        self.coalitions_SM = self.val_game.coalitions_SM
-        self.report: GameReport | None = None
-        self.test_report: GameReport | None = None
-        self.findings: dict[str, Any] = {}
         self.epoch_findings: dict[str, Any] = {}
         self.losses = LossMeter()
         self.train_losses: dict[str, float] = {}
@@ -113,73 +68,12 @@ class MultimodalModule(lightning.LightningModule):
         self._held: dict[tuple[int, ...], list[Tensor | None]] = {}
         self._batches = 0
 
-    # what methods may ask of the loop
+    # what methods may ask of the loop, beside what the model answers
 
     @property
     def epoch(self) -> int:
         """The current epoch, from 0."""
         return self.trainer.current_epoch
-
-    @property
-    def inference_orders(self) -> Orders:
-        """The orders that the inference strategy looks at."""
-        return self.strategy.orders
-
-    @property
-    def _fitting(self) -> bool:
-        return self._trainer is not None and self._trainer.state.fn == "fit"
-
-    def encode(self, batch: Batch, modalities: Iterable[int] | None = None) -> Features:
-        """Run each encoder once; those not in `modalities` without graph and in eval mode."""
-        chosen = None if modalities is None else set(modalities)
-        rows = []
-        for m, name in enumerate(self.spec.names):
-            if chosen is None or m in chosen:
-                rows.append(self.encoders[name](batch["inputs"][name]))
-            else:
-                rows.append(self._quiet(name, batch))
-        present_BM = None if self.spec.complete else batch["present"]
-        features = Features(tuple(rows), present_BM, batch.get("id"))
-        if self.training:
-            self.fusion.observe(features.rows, features.present_BM)
-        if self.fusion.wants_zero_input:
-            zeros = {"inputs": {n: _zeros(x) for n, x in batch["inputs"].items()}}
-            rows = [self._quiet(name, zeros)[0] for name in self.spec.names]
-            self.fusion.see_zero_input(torch.stack(rows))
-        return features
-
-    def reencode(self, batch: Batch, features: Features, modality: int) -> Features:
-        """Replace one modality's features by what its encoder gives now, without graph."""
-        rows = list(features.rows)
-        rows[modality] = self._quiet(self.spec.names[modality], batch)
-        return Features(tuple(rows), features.present_BM)
-
-    @torch.no_grad()
-    def _quiet(self, name: str, batch: Batch) -> Tensor:
-        """Encode without graph and without moving running statistics."""
-        encoder = self.encoders[name]
-        training = encoder.training
-        encoder.eval()
-        try:
-            return encoder(batch["inputs"][name])
-        finally:
-            encoder.train(training)
-
-    def fuse(
-        self, features: Features, coalitions_SM: Tensor, orders: Orders | None = None
-    ) -> Tensor:
-        """Logits [S, B, C] of coalitions: by the given orders, else by the inference strategy.
-
-        Training takes the mean over the strategy's orders, and so does validation while a strategy
-        that learns from the validation part has not yet learnt.
-        """
-        if orders is None and (self.training or (self.strategy.learns and self._fitting)):
-            orders = self.inference_orders
-        if orders is None:
-            return self.strategy.answer(
-                self.fusion, features.rows, coalitions_SM, features.present_BM, features.ids
-            )
-        return self.fusion(features.rows, coalitions_SM, orders, features.present_BM)
 
     def loss(self, logits_SBC: Tensor, label_B: Tensor) -> Tensor:
         """Cross-entropy of each coalition, the mean over the batch: [S], nats."""
@@ -228,8 +122,6 @@ class MultimodalModule(lightning.LightningModule):
             parameter.grad = None if grad is None else grad / in_window
         return True
 
-    # training
-
     def configure_optimizers(self) -> dict[str, Any]:
         """One optimizer with named groups; empty groups are left out."""
         groups = [(f"encoder/{name}", self.encoders[name]) for name in self.spec.names]
@@ -269,97 +161,7 @@ class MultimodalModule(lightning.LightningModule):
         if scheduler is not None:
             scheduler.step()
 
-    # evaluation
-
-    def validation_step(self, batch: Batch, batch_idx: int) -> dict[str, Any]:
-        """Encode once and answer every coalition."""
-        return self._evaluate(batch, self.val_game)
-
-    def test_step(self, batch: Batch, batch_idx: int) -> dict[str, Any]:
-        """The same on the test part."""
-        return self._evaluate(batch, self.test_game)
-
-    def predict_step(self, batch: Batch, batch_idx: int) -> dict[str, Any]:
-        """Every coalition's logits; labels are not looked at, so they may be unknown."""
-        kept = {key: batch[key] for key in ("label", "index", "id")}
-        return {"logits_SBC": self.logits(batch), **kept}
-
     def on_validation_start(self) -> None:
-        """Sum up the epoch's losses; make running statistics equal on all ranks."""
+        """Sum up the epoch's losses before anything is measured."""
         self.train_losses, self.first_bad = self.losses.summary()
-        if self._fitting:
-            self.fusion.settle()
-        if self.trainer.world_size > 1:
-            for buffer in self.encoders.buffers():
-                if buffer.is_floating_point():
-                    dist.all_reduce(buffer)
-                    buffer /= self.trainer.world_size
-
-    def on_validation_epoch_end(self) -> None:
-        """Compute the game; callbacks log it and set the order."""
-        report = self._finish(self.val_game)
-        if not self.trainer.sanity_checking:
-            self.report = report
-            self.log_dict(
-                {
-                    **{f"val/{name}": float(values[-1]) for name, values in report.values.items()},
-                    "val/edm": report.edm,
-                },
-                logger=False,
-            )
-
-    def on_test_epoch_start(self) -> None:
-        """Predict with the orders that belong to the weights."""
-        self._use_orders()
-        self.strategy.reset()
-
-    def on_test_epoch_end(self) -> None:
-        """Compute the game on the test part."""
-        if facts := self.strategy.facts():
-            self.findings["sampling"] = facts
-        self.test_report = self._finish(self.test_game)
-
-    def logits(self, batch: Batch) -> Tensor:
-        """Logits [S, B, C] of the coalitions in `coalitions_SM`."""
-        return self.method.logits(self, self.encode(batch), self.coalitions_SM)
-
-    def _evaluate(self, batch: Batch, game: Game) -> dict[str, Any]:
-        features = self.encode(batch)
-        logits_SBC = self.method.logits(self, features, self.coalitions_SM)
-        game.collect(logits_SBC, features.rows, batch["present"], batch["label"], batch["index"])
-        kept = {key: batch[key] for key in ("label", "index", "id")}
-        return {"logits_SBC": logits_SBC, "features": features, **kept}
-
-    def _finish(self, game: Game) -> GameReport:
-        report = game.report(self._score)
-        game.reset()
-        return report
-
-    def _score(self, rows: list[Tensor], present_BM: Tensor, coalitions_SM: Tensor) -> Tensor:
-        """Logits [S, B, C] of kept features, for games that choose their coalitions."""
-        features = Features(tuple(rows), None if self.spec.complete else present_BM)
-        return self.method.logits(self, features, coalitions_SM)
-
-    def _use_orders(self) -> None:
-        self.strategy.follow(self.order)
-
-    # checkpoints
-
-    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep the order of the epoch that made these weights, and what inference has learnt."""
-        checkpoint["mmeq_order"] = list(self.order)
-        if (state := self.strategy.state()) is not None:
-            checkpoint["mmeq_strategy"] = state
-
-    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Take it back, so that predictions use it."""
-        self.order = tuple(checkpoint["mmeq_order"])
-        self._use_orders()
-        self.strategy.load_state(checkpoint.get("mmeq_strategy"))
-
-
-def _zeros(inputs: Tensor | dict[str, Tensor]) -> Tensor | dict[str, Tensor]:
-    """One sample of zeros in the form of a modality's inputs."""
-    if isinstance(inputs, dict):
-        return {key: torch.zeros_like(value[:1]) for key, value in inputs.items()}
-    return torch.zeros_like(inputs[:1])
+        super().on_validation_start()

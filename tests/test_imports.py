@@ -15,6 +15,7 @@ LAYERS = [
     {"game"},
     {"fusions", "encoders", "data", "inference"},
     {"methods", "callbacks", "loggers", "losses"},
+    {"model"},
     {"module"},
     {"config"},
     {"train", "eval", "predict", "prepare", "inspect", "report"},
@@ -30,6 +31,7 @@ FORBIDDEN = {
     "methods": {"lightning", "hydra", "omegaconf", "wandb"},
     "data": {"hydra", "omegaconf", "wandb"},
     "callbacks": {"hydra", "omegaconf"},
+    "model": {"hydra", "omegaconf", "wandb"},
     "module": {"hydra", "omegaconf", "wandb"},
 }
 FILES = sorted(PACKAGE.rglob("*.py"))

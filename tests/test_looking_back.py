@@ -5,7 +5,6 @@ A "look" is one of the mains that take up a finished run: mmeq.eval and mmeq.pre
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import re
@@ -178,8 +177,6 @@ def test_balance_against_the_runs_of_one_modality(inside, capsys):
 
 @pytest.mark.parametrize("name", ["p.npz", "p.parquet"])
 def test_the_file_alone_gives_the_results_again(inside, name):
-    if name.endswith("parquet") and importlib.util.find_spec("pyarrow") is None:
-        pytest.skip("pyarrow is not installed")
     path = predicted(inside, "per_sample_shapley=true", name=name)
     report = measure_predictions(path)
     assert agreement(report_entry(report), told(inside / "fused")).endswith("exactly")
