@@ -18,7 +18,7 @@ from torch.utils.data import BatchSampler, DataLoader
 from torch.utils.data import Dataset as TorchDataset
 
 from mmeq.data.columns import SequenceColumn, Statistics, VectorColumn
-from mmeq.data.leakage import check_leakage
+from mmeq.data.leakage import check_classes, check_leakage
 from mmeq.data.manifest import PARTS, TRAIN, Manifest
 from mmeq.data.missing import Rates, describe, draw_kept, hide, rates_by_part
 from mmeq.data.sampler import EpochBatches, EvaluationSampler, TrainSampler, batch_generator
@@ -148,7 +148,7 @@ class DataModule(LightningDataModule):
             return
         manifest = self.dataset.load()
         manifest.check()
-        for warning in check_leakage(manifest):
+        for warning in [*check_leakage(manifest), *check_classes(manifest)]:
             rank_zero_warn(warning)
         names = manifest.spec.names
         self._dropout = rates_by_name("modality_dropout", self.modality_dropout, names)

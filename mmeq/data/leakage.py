@@ -1,4 +1,4 @@
-"""Leakage between parts: groups that are torn apart, and samples that occur in two parts."""
+"""Parts that mislead: torn groups, samples that occur in two parts, classes that one lacks."""
 
 from __future__ import annotations
 
@@ -60,3 +60,18 @@ def _words(shared: dict[tuple[str, str], list[Any]], what: str) -> str:
         example = f" (e.g. {common[0]!r})" if isinstance(common[0], str) else ""
         out.append(f"{len(common)} {what} in both {one} and {other}{example}")
     return ", ".join(out)
+
+
+def check_classes(manifest: Manifest) -> list[str]:
+    """Name the classes that a part has no sample of: nothing can be said about them there."""
+    found = []
+    for part in PARTS:
+        seen = set(manifest.labels[manifest.rows(part)].tolist())
+        absent = [c for k, c in enumerate(manifest.spec.classes) if k not in seen]
+        if absent:
+            found.append(
+                f"dataset {manifest.spec.name!r}: the {part} part has no sample of "
+                f"{', '.join(map(str, absent))}; enlarge it (dataset.fractions) or choose another "
+                "dataset.split_seed"
+            )
+    return found

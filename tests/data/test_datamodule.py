@@ -11,7 +11,7 @@ from lightning.pytorch import LightningModule, Trainer
 from mmeq.data.columns import ImageColumn, SequenceColumn, TextColumn, VectorColumn
 from mmeq.data.datamodule import DataModule
 from mmeq.data.emoji import Emoji
-from mmeq.data.leakage import check_leakage
+from mmeq.data.leakage import check_classes, check_leakage
 from mmeq.data.manifest import Manifest
 from mmeq.data.mfeat import Mfeat
 from mmeq.data.spec import DatasetSpec, Modality
@@ -305,3 +305,19 @@ def test_train_size_on_real_data():
     assert sum(len(batch["id"]) for batch in data.train_dataloader()) == 150
     assert len(data.train_dataloader()) == 3
     assert torch.allclose(data.class_frequencies, torch.full((10,), 0.1))
+
+
+def test_a_part_without_a_class_is_named():
+    complete = Mfeat(split_seed=1)
+    assert check_classes(complete.load()) == []
+    few = Mfeat(fractions=(0.98, 0.01, 0.01))
+    manifest = few.load()
+    manifest.labels[manifest.rows("validation")] = 3
+    (message,) = check_classes(manifest)
+    assert "the validation part has no sample of" in message
+    assert str(manifest.spec.classes[0]) in message
+    assert str(manifest.spec.classes[3]) not in message.partition(";")[0].split("of ")[1].split(
+        ", "
+    )
+    with pytest.warns(UserWarning, match="no sample of"):
+        DataModule(Given(manifest)).setup()
