@@ -6,6 +6,7 @@ import functools
 import os
 import re
 import sys
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
@@ -23,6 +24,8 @@ MISTAKE = 2
 """Exit status for what the user can put right."""
 
 FULL = "HYDRA_FULL_ERROR"
+PACKAGE = Path(__file__).parents[1]
+FORMAT = warnings.formatwarning
 Result = TypeVar("Result")
 
 
@@ -32,8 +35,22 @@ def run_dir_of(resume: str | None, fresh: str) -> str:
 
 
 def prepare() -> None:
-    """Register what the YAML files of ``conf/hydra`` refer to."""
+    """Register what the YAML files of ``conf/hydra`` refer to; print mmeq's warnings as a line."""
+    warnings.formatwarning = plain_warning
     OmegaConf.register_new_resolver("mmeq.run_dir", run_dir_of, replace=True)
+
+
+def plain_warning(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    line: str | None = None,
+) -> str:
+    """Format a warning of mmeq as one line for its user, others as Python does."""
+    if Path(filename).is_relative_to(PACKAGE):
+        return f"mmeq: warning: {message}\n"
+    return FORMAT(message, category, filename, lineno, line)
 
 
 def call(main: Callable[[], Any], config_name: str) -> None:
