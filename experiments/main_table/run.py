@@ -90,6 +90,7 @@ def row(dataset: str, method: str, seed: int, results: dict) -> dict:
         "seed": seed,
         "accuracy": 100 * test["accuracy"]["value"],
         "macro_f1": 100 * test["macro_f1"]["value"],
+        "nll": test["nll"]["value"],
         "edm": test["edm"]["value"],
         "proper": None if test["proper_mean"] is None else 100 * test["proper_mean"],
         "probe": {name: 100 * p["accuracy"] for name, p in results["probe"].items()},
@@ -107,12 +108,12 @@ def interval(values: list[float]) -> tuple[float, float, float]:
     return values.mean(), *np.percentile(draws, [2.5, 97.5])
 
 
-def cell(values: list[float]) -> str:
+def cell(values: list[float], digits: int = 1) -> str:
     """Mean (low to high), or – where a figure is undefined."""
     if any(value is None or np.isnan(value) for value in values):
         return "–"
     mean, low, high = interval(values)
-    return f"{mean:.1f} ({low:.1f} to {high:.1f})"
+    return f"{mean:.{digits}f} ({low:.{digits}f} to {high:.{digits}f})"
 
 
 def capacity_edm(run: dict, here: list[dict]) -> float | None:
@@ -132,7 +133,7 @@ def table(rows: list[dict]) -> str:
         here = [r for r in rows if r["dataset"] == dataset]
         if not here:
             continue
-        head = ["method", "accuracy", "− joint concat", "macro-F1", "EDM %"]
+        head = ["method", "accuracy", "− joint concat", "macro-F1", "NLL", "EDM %"]
         head += ["EDM % to capacity", "proper coalitions"]
         head += [f"probe {m}" for m in modalities]
         out += [f"### {dataset}", "", "| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
@@ -143,7 +144,7 @@ def table(rows: list[dict]) -> str:
             alone = method.startswith("unimodal")
             cells = [method, cell([r["accuracy"] for r in mine])]
             cells += ["" if method == REFERENCE else cell(gaps)]
-            cells += [cell([r["macro_f1"] for r in mine])]
+            cells += [cell([r["macro_f1"] for r in mine]), cell([r["nll"] for r in mine], 3)]
             if alone:
                 cells += ["–", "–", "–"]
             else:

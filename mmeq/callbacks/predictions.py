@@ -32,10 +32,6 @@ class Collect(Callback):
         """Forget an earlier pass."""
         self.arrays, self._batches = None, []
 
-    def on_predict_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """The same."""
-        self.on_test_epoch_start(trainer, pl_module)
-
     def on_test_batch_end(
         self,
         trainer: Trainer,
@@ -57,17 +53,8 @@ class Collect(Callback):
         self._batches.append({name: tensor.cpu().numpy() for name, tensor in tensors.items()})
         self._batches[-1]["ids"] = np.asarray(outputs["id"], dtype=np.str_)
 
-    def on_predict_batch_end(
-        self,
-        trainer: Trainer,
-        pl_module: LightningModule,
-        outputs: Any,  # noqa: ANN401 - Lightning's hook
-        batch: Any,  # noqa: ANN401 - Lightning's hook
-        batch_idx: int,
-        dataloader_idx: int = 0,
-    ) -> None:
-        """The same."""
-        self.on_test_batch_end(trainer, pl_module, outputs, batch, batch_idx, dataloader_idx)
+    on_predict_epoch_start = on_test_epoch_start
+    on_predict_batch_end = on_test_batch_end
 
     def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Gather the ranks and sort by row of the manifest."""

@@ -43,6 +43,19 @@ class Shell(Metric):
         return lambda: sealed().result
 
 
+def distinct_rows(index_n: Tensor) -> Tensor:
+    """Return where each index stands first, in ascending order of the indices: integer [N].
+
+    Examples:
+        >>> distinct_rows(torch.tensor([7, 3, 7, 5])).tolist()
+        [1, 3, 0]
+    """
+    sorted_n, place_n = index_n.sort(stable=True)
+    first_n = torch.ones_like(sorted_n, dtype=torch.bool)
+    first_n[1:] = sorted_n[1:] != sorted_n[:-1]
+    return place_n[first_n]
+
+
 class CoalitionGame(Shell):
     """Collects the predictions of all coalitions and plays the game over them.
 
@@ -177,10 +190,7 @@ class CoalitionGame(Shell):
         prediction_nS, nll_nS, label_n, index_n, probability_nSC = (
             dim_zero_cat(getattr(self, name)).cpu() for name in self._STATES
         )
-        sorted_n, place_n = index_n.sort(stable=True)
-        first_n = torch.ones_like(sorted_n, dtype=torch.bool)
-        first_n[1:] = sorted_n[1:] != sorted_n[:-1]
-        row_N = place_n[first_n]
+        row_N = distinct_rows(index_n)
         self._played = {
             "prediction_NS": prediction_nS[row_N],
             "nll_NS": nll_nS[row_N],

@@ -98,17 +98,11 @@ class GameReport:
     @property
     def alone(self) -> Tensor:
         """The game's value of each modality alone [M]."""
-        row_M = [(self.coalitions[:, m] & self.single).nonzero()[0, 0] for m in self._members]
+        single_V = self.coalitions.sum(1) == 1
+        row_M = [
+            (self.coalitions[:, m] & single_V).nonzero()[0, 0] for m in range(len(self.modalities))
+        ]
         return self.game[torch.stack(row_M)]
-
-    @property
-    def single(self) -> Tensor:
-        """Which coalitions have one member, bool [V]."""
-        return self.coalitions.sum(1) == 1
-
-    @property
-    def _members(self) -> range:
-        return range(len(self.modalities))
 
     @property
     def full(self) -> float:

@@ -19,7 +19,7 @@ from mmeq.game.bootstrap import percentile_interval, resample_counts, standard_e
 from mmeq.game.certainty import rank_certainty
 from mmeq.game.edm import edm, edm_normalised
 from mmeq.game.estimators import estimate
-from mmeq.game.metric import Shell
+from mmeq.game.metric import Shell, distinct_rows
 from mmeq.game.report import GameReport
 from mmeq.game.values import (
     METRICS,
@@ -73,9 +73,10 @@ class SampledGame(Shell):
     Args:
         modalities: M names.
         class_frequencies: counts or shares of the training labels, [C].
+        dim: D, the width of the features.
         value: ``accuracy``, ``nll`` or ``macro_f1``.
         estimator: see `estimate`.
-        budget: coalitions evaluated a report; None: `BUDGET`, or the estimator's least if more.
+        budget: coalitions evaluated a report; None: `BUDGET`.
         seed: of the sampling.
         **kwargs: options of `torchmetrics.Metric`.
     """
@@ -153,10 +154,7 @@ class SampledGame(Shell):
         feature, present, label, index = (
             dim_zero_cat(getattr(self, name)) for name in self._STATES
         )
-        sorted_n, place_n = index.sort(stable=True)
-        first_n = torch.ones_like(sorted_n, dtype=torch.bool)
-        first_n[1:] = sorted_n[1:] != sorted_n[:-1]
-        row_N = place_n[first_n]
+        row_N = distinct_rows(index)
         return feature[row_N], present[row_N].bool(), label[row_N]
 
     def report(self, scorer: Scorer) -> GameReport:

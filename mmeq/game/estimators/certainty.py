@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from mmeq.errors import MmeqError
+from mmeq.game.certainty import rank_certainty as agreement_of_draws
 
 DRAWS = 4096
 """Draws of the normal approximation."""
@@ -43,7 +44,8 @@ def rank_certainty(
 
     Shares of draws :math:`\phi^{(r)}` whose smallest entry, and whose order, are those of
     :math:`\phi`; draws of a bootstrap over samples, or
-    :math:`\phi^{(r)} \sim \mathcal N(\phi, \mathrm{cov})`. Draws around an estimate are optimistic
+    :math:`\phi^{(r)} \sim \mathcal N(\phi, \mathrm{cov})`; equal values are ranked by chance (see
+    `mmeq.game.certainty`). Draws around an estimate are optimistic
     where two values are near each other: which of them came first is then itself chance.
 
     Args:
@@ -78,10 +80,5 @@ def rank_certainty(
         generator = torch.Generator().manual_seed(seed)
         noise_RM = torch.randn(DRAWS, count, generator=generator, dtype=torch.float64)
         spread = phi_M + noise_RM @ root_MM.T
-    order_M = phi_M.argsort(stable=True)
-    same_RM = spread.argsort(dim=1, stable=True) == order_M
-    return RankCertainty(
-        order=tuple(order_M.tolist()),
-        p_weakest=same_RM[:, 0].double().mean().item(),
-        p_order=same_RM.all(1).double().mean().item(),
-    )
+    p_order, p_weakest = agreement_of_draws(phi_M, spread)
+    return RankCertainty(tuple(phi_M.argsort(stable=True).tolist()), p_weakest, p_order)

@@ -30,9 +30,11 @@ def test_draws():
     assert (found.order, found.p_weakest, found.p_order) == ((0, 1, 2), 0.75, 0.5)
 
 
-def test_exact_is_certain_even_with_ties():
-    found = rank_certainty([1.0, 0.5, 0.5], cov=torch.zeros(3, 3))
+def test_exact_values_are_certain_and_equal_ones_ranked_by_chance():
+    found = rank_certainty([1.0, 0.4, 0.5], cov=torch.zeros(3, 3))
     assert (found.order, found.p_weakest, found.p_order) == ((1, 2, 0), 1.0, 1.0)
+    found = rank_certainty([1.0, 0.5, 0.5], cov=torch.zeros(3, 3))
+    assert (found.order, found.p_weakest, found.p_order) == ((1, 2, 0), 0.5, 0.5)
 
 
 def test_more_budget_is_more_certain():
