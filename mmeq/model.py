@@ -5,7 +5,7 @@ Shape suffixes: B batch, M modalities, C classes, S coalitions.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import lightning
@@ -72,8 +72,13 @@ class MultimodalModel(lightning.LightningModule):
         count = len(spec.modalities)
         if count < method.min_modalities:
             raise MmeqError(
-                f"method {type(method).__name__.lower()} needs at least {method.min_modalities} "
+                f"method {method.title()} needs at least {method.min_modalities} "
                 f"modalities, the dataset gives {count} ({', '.join(spec.names)})"
+            )
+        if method.max_modalities is not None and count > method.max_modalities:
+            raise MmeqError(
+                f"method {method.title()} is defined for {method.max_modalities} modalities at "
+                f"most, the dataset gives {count} ({', '.join(spec.names)})"
             )
         self.spec, self.encoders, self.fusion, self.method = spec, encoders, fusion, method
         self.inference: Inference = inference
@@ -93,6 +98,11 @@ class MultimodalModel(lightning.LightningModule):
     def inference_orders(self) -> Orders:
         """The orders that the inference strategy looks at."""
         return self.strategy.orders
+
+    @property
+    def log_prior(self) -> Tensor:
+        """[C] logits of the best constant predictor."""
+        return self.fusion.log_prior_C
 
     @property
     def _fitting(self) -> bool:
@@ -150,6 +160,10 @@ class MultimodalModel(lightning.LightningModule):
             )
         return self.fusion(features.rows, coalitions_SM, orders, features.present_BM)
 
+    def alone(self, features: Features) -> Tensor:
+        """Each modality's own logits [M, B, C], see `Fusion.alone`."""
+        return self.fusion.alone(features.rows, features.present_BM)
+
     def validation_step(self, batch: Batch, batch_idx: int) -> dict[str, Any]:
         """Encode once and answer every coalition."""
         return self._evaluate(batch, self.val_game)
@@ -168,7 +182,7 @@ class MultimodalModel(lightning.LightningModule):
         if self._fitting:
             self.fusion.settle()
         if self.trainer.world_size > 1:
-            for buffer in self.encoders.buffers():
+            for buffer in [*self.encoders.buffers(), *_norm_buffers(self.method)]:
                 if buffer.is_floating_point():
                     dist.all_reduce(buffer)
                     buffer /= self.trainer.world_size
@@ -234,6 +248,13 @@ class MultimodalModel(lightning.LightningModule):
         self.order = tuple(checkpoint["mmeq_order"])
         self._use_orders()
         self.strategy.load_state(checkpoint.get("mmeq_strategy"))
+
+
+def _norm_buffers(module: nn.Module) -> Iterator[Tensor]:
+    """Running statistics of batch norms in a method's own networks."""
+    for part in module.modules():
+        if isinstance(part, nn.modules.batchnorm._NormBase):
+            yield from part.buffers()
 
 
 def _zeros(inputs: Tensor | dict[str, Tensor]) -> Tensor | dict[str, Tensor]:

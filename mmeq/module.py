@@ -5,17 +5,19 @@ Shape suffixes: B batch, C classes, S coalitions.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mmeq.data.spec import DatasetSpec
 from mmeq.fusions.base import Fusion
 from mmeq.losses import LossMeter
-from mmeq.methods.base import Batch, Method
+from mmeq.methods.base import Batch, Features, Method
 from mmeq.model import MultimodalModel
 
 
@@ -66,7 +68,8 @@ class MultimodalModule(MultimodalModel):
         self.train_losses: dict[str, float] = {}
         self.first_bad: tuple[str, int] | None = None
         self._held: dict[tuple[int, ...], list[Tensor | None]] = {}
-        self._batches = 0
+        self._batches = self._updates = 0
+        method.adopt(encoders)
 
     # what methods may ask of the loop, beside what the model answers
 
@@ -75,6 +78,58 @@ class MultimodalModule(MultimodalModel):
         """The current epoch, from 0."""
         return self.trainer.current_epoch
 
+    @property
+    def epochs(self) -> int:
+        """How many epochs there shall be."""
+        return self.trainer.max_epochs
+
+    @property
+    def batch(self) -> int:
+        """Place of the current batch in its epoch, from 0."""
+        return self._batches
+
+    @property
+    def batches(self) -> int:
+        """Batches of an epoch on this rank."""
+        return int(self.trainer.num_training_batches)
+
+    def encoder(self, modality: int) -> nn.Module:
+        """The encoder of a modality."""
+        return self.encoders[self.spec.names[modality]]
+
+    def mean(self, value: Tensor) -> Tensor:
+        """The mean over ranks of a detached value."""
+        value = value.detach().clone()
+        if self.trainer.world_size > 1:
+            dist.all_reduce(value)
+            value /= self.trainer.world_size
+        return value
+
+    def gradients(self, loss: Tensor, modalities: Iterable[int]) -> dict[int, list[Tensor]]:
+        """Gradients of a loss by encoder parameters, the mean over ranks; ``.grad`` stays."""
+        owners = {m: trained(self.encoder(m)) for m in modalities}
+        every = [parameter for parameters in owners.values() for parameter in parameters]
+        found = torch.autograd.grad(loss, every, retain_graph=True, materialize_grads=True)
+        each = iter([self.mean(gradient) for gradient in found])
+        return {m: [next(each) for _ in parameters] for m, parameters in owners.items()}
+
+    def sweep(self, split: str = "train", share: float = 1.0) -> Iterator[tuple[Batch, Features]]:
+        """Encode a part of the data, the same samples on every rank; see `Loop.sweep`."""
+        loader = self.trainer.datamodule.loader(
+            split, whole=True, share=share, draw=(self.seed, self.epoch)
+        )
+        modes = {part: part.training for part in self.modules()}
+        self.eval()
+        try:
+            for batch in loader:
+                batch = self.transfer_batch_to_device(batch, self.device, 0)
+                with torch.no_grad():
+                    features = self.encode(batch)
+                yield batch, features
+        finally:
+            for part, training in modes.items():
+                part.training = training
+
     def loss(self, logits_SBC: Tensor, label_B: Tensor) -> Tensor:
         """Cross-entropy of each coalition, the mean over the batch: [S], nats."""
         count, batch, _ = logits_SBC.shape
@@ -82,19 +137,28 @@ class MultimodalModule(MultimodalModel):
         each = F.cross_entropy(logits_SBC.flatten(0, 1).float(), target, reduction="none")
         return each.view(count, batch).mean(1)
 
-    def update(self, loss: Tensor, modalities: Iterable[int]) -> None:
+    def update(
+        self,
+        loss: Tensor,
+        modalities: Iterable[int],
+        edit: Callable[[], None] | None = None,
+        rates: Mapping[int, float] | None = None,
+    ) -> None:
         """Backward, clip and step the encoders of `modalities`, the fusion and the method.
 
         With `accumulate` > 1 the gradients of equal calls in successive batches are averaged
-        before one step; the last batch of an epoch steps with what there is.
+        before one step; the last batch of an epoch steps with what there is. `edit` sees the
+        gradients of this batch alone, before that and before clipping.
         """
-        key = tuple(modalities)
+        key = (self._updates, *modalities)
+        self._updates += 1
         optimizer = self.optimizers()
         optimizer.zero_grad(set_to_none=True)
         if not loss.requires_grad:  # no sample of the batch has what this step is about
-            loss = loss + 0.0 * sum(parameter.sum() for parameter in self.fusion.parameters())
+            idle = self.fusion if self.method.uses_fusion else self.method
+            loss = loss + 0.0 * sum(parameter.sum() for parameter in trained(idle))
         self.manual_backward(loss)
-        names = {f"encoder/{self.spec.names[m]}" for m in key} | {"fusion", "method"}
+        names = {f"encoder/{self.spec.names[m]}" for m in key[1:]} | {"fusion", "method"}
         parameters: list[nn.Parameter] = []
         for group in optimizer.param_groups:
             if group["name"] in names:
@@ -102,11 +166,16 @@ class MultimodalModule(MultimodalModel):
             else:
                 for parameter in group["params"]:
                     parameter.grad = None
+        if edit is not None:
+            with torch.autocast(self.device.type, enabled=False), torch.no_grad():
+                edit()
         if self.accumulate > 1 and not self._accumulated(key, parameters):
             return
         if self.clip_norm is not None:
             nn.utils.clip_grad_norm_(parameters, self.clip_norm)
-        optimizer.step()
+        factors = {f"encoder/{self.spec.names[m]}": rate for m, rate in (rates or {}).items()}
+        with scaled(optimizer.param_groups, factors):
+            optimizer.step()
 
     def _accumulated(self, key: tuple[int, ...], parameters: list[nn.Parameter]) -> bool:
         """Add to the gradients held for this call; True when they are complete and in place."""
@@ -152,11 +221,14 @@ class MultimodalModule(MultimodalModel):
 
     def training_step(self, batch: Batch, batch_idx: int) -> None:
         """Let the method train on the batch."""
+        self._updates = 0
         self.losses.add(self.method.train_batch(self, batch), len(batch["label"]))
         self._batches += 1
 
     def on_train_epoch_end(self) -> None:
-        """Step the learning-rate schedule; checkpoints are written after this."""
+        """Step the learning-rate schedule, end with the method; then checkpoints are written."""
+        if self.method.finished:
+            self.trainer.should_stop = True
         scheduler = self.lr_schedulers()
         if scheduler is not None:
             scheduler.step()
@@ -165,3 +237,21 @@ class MultimodalModule(MultimodalModel):
         """Sum up the epoch's losses before anything is measured."""
         self.train_losses, self.first_bad = self.losses.summary()
         super().on_validation_start()
+
+
+def trained(module: nn.Module) -> list[nn.Parameter]:
+    """The parameters that are not frozen."""
+    return [parameter for parameter in module.parameters() if parameter.requires_grad]
+
+
+@contextmanager
+def scaled(groups: list[dict[str, Any]], factors: Mapping[str, float]) -> Iterator[None]:
+    """Multiply the learning rates of named groups for as long as the context lasts."""
+    before = [group["lr"] for group in groups]
+    for group in groups:
+        group["lr"] = group["lr"] * factors.get(group["name"], 1.0)
+    try:
+        yield
+    finally:
+        for group, rate in zip(groups, before, strict=True):
+            group["lr"] = rate

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from inspect import signature
 
 import lightning
 import torch
@@ -63,7 +64,9 @@ def toy_module(spec=None, method=Shapley, fusion=Memory, optimizer=SGD, **option
         {m.name: VectorEncoder(m, DIM, hidden=12, dropout=dropout) for m in spec.modalities}
     )
     prior = torch.full((CLASSES,), 1 / CLASSES)
-    made = method(spec.names)
+    takes = signature(method).parameters
+    sizes = {k: v for k, v in (("dim", DIM), ("classes", CLASSES)) if k in takes}
+    made = method(spec.names, **sizes)
     return MultimodalModule(
         spec,
         encoders,
@@ -73,6 +76,25 @@ def toy_module(spec=None, method=Shapley, fusion=Memory, optimizer=SGD, **option
         prior,
         **options,
     )
+
+
+class ToyData(lightning.LightningDataModule):
+    """Ready batches as a data module, for methods that sweep over a part."""
+
+    def __init__(self, train, validation=None):
+        super().__init__()
+        self.parts = {"train": train, "validation": validation}
+
+    def loader(self, split, whole=False, share=1.0, draw=(0,)):
+        batches = self.parts[split]
+        kept = batches[: max(1, round(share * len(batches)))]
+        return torch.utils.data.DataLoader(kept, batch_size=None, shuffle=False)
+
+    def train_dataloader(self):
+        return self.loader("train")
+
+    def val_dataloader(self):
+        return [] if self.parts["validation"] is None else self.loader("validation")
 
 
 def fit(module, train, validation=None, epochs=1, callbacks=(), **options):
@@ -88,9 +110,5 @@ def fit(module, train, validation=None, epochs=1, callbacks=(), **options):
         callbacks=list(callbacks),
         **options,
     )
-
-    def loader(batches):
-        return torch.utils.data.DataLoader(batches, batch_size=None, shuffle=False)
-
-    trainer.fit(module, loader(train), None if validation is None else loader(validation))
+    trainer.fit(module, datamodule=ToyData(train, validation))
     return trainer

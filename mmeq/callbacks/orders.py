@@ -14,6 +14,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 
 from mmeq.callbacks.predictions import _gather
+from mmeq.callbacks.record import fusion_name
 from mmeq.callbacks.router import keep, learnt, needs_router
 from mmeq.files import plain
 from mmeq.fusions.orders import Orders
@@ -66,7 +67,7 @@ class OrderStudy(Callback):
         """Build the strategies for the tested weights, and fit the router."""
         module: Any = pl_module
         self._batches, self.strategies = [], {}
-        if not module.fusion.ordered:
+        if not (module.fusion.ordered and module.method.uses_fusion):
             return
         own, count = module.strategy, len(module.spec.names)
         self._orders = studied_orders(count, own.seed)
@@ -109,7 +110,7 @@ class OrderStudy(Callback):
         """Gather the ranks and measure."""
         module: Any = pl_module
         if not self.strategies:
-            fusion = type(module.fusion).__name__.lower()
+            fusion = fusion_name(module)
             note = f"fusion {fusion} has no order of modalities: all strategies coincide"
             module.findings["strategies"] = {"note": note}
             return

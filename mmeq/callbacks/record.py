@@ -156,8 +156,8 @@ class RunRecord(Callback):
         known = {
             "dataset": module.spec.name,
             "protocol": module.spec.protocol,
-            "fusion": type(module.fusion).__name__.lower(),
-            "method": type(module.method).__name__.lower(),
+            "fusion": fusion_name(module),
+            "method": module.method.title(),
             "inference": module.inference,
         }
         return plain(
@@ -178,6 +178,12 @@ class RunRecord(Callback):
                 "test_seconds": self._test_seconds,
             }
         )
+
+
+def fusion_name(module: Any) -> str:  # noqa: ANN401 - a MultimodalModule
+    """Name what fuses: the fusion, or heads that the method has of its own."""
+    own = not module.method.uses_fusion
+    return "own heads" if own else type(module.fusion).__name__.lower()
 
 
 def _csv_row(cells: list[Any]) -> str:

@@ -34,7 +34,8 @@ class FitRouter(Callback):
 
 def needs_router(module: Any, strategy: Strategy) -> bool:  # noqa: ANN401 - the module
     """Say whether a strategy cannot answer for this module before it has learnt."""
-    return module.fusion.ordered and strategy.learns and not strategy.fitted
+    asked = module.method.uses_fusion and module.fusion.ordered
+    return asked and strategy.learns and not strategy.fitted
 
 
 @torch.inference_mode()

@@ -88,7 +88,7 @@ def checked(folder: Path, trained: DictConfig, names: Sequence[str]) -> str:
     if not getattr(method, "single", False):
         raise MmeqError(
             f"{OPTION}: {folder} was not trained on one modality alone, but by "
-            f"{method.__name__.lower()}: give runs of method={OPTION}"
+            f"{method.title()}: give runs of method={OPTION}"
         )
     name = str(there["method"]["modality"])
     if name not in names:

@@ -128,7 +128,13 @@ def build_module(tree: Tree, datamodule: DataModule) -> MultimodalModule:
         classes=len(spec.classes),
         prior=frequencies,
     )
-    method = instantiate(tree["method"], modalities=spec.names, seed=tree["seed"])
+    method = instantiate(
+        tree["method"],
+        modalities=spec.names,
+        seed=tree["seed"],
+        dim=tree["backbone"]["dim"],
+        classes=len(spec.classes),
+    )
     optim = tree["optim"]
     schedule = optim["scheduler"]
     return MultimodalModule(

@@ -117,15 +117,18 @@ def modalities(tree: Tree, dataset: Any) -> list[str]:  # noqa: ANN401
     problems += checked_callbacks(tree, names)
     cls: Any = resolve(tree["method"]["_target_"])
     least = getattr(cls, "min_modalities", 1)
-    if count < least:
+    most = getattr(cls, "max_modalities", None)
+    if count < least or (most is not None and count > most):
+        needs = f"needs {least} modalities or more" if count < least else f"is for {most} at most"
         problems.append(
-            f"the method ({cls.__name__}) needs {least} modalities or more, and dataset.modalities "
+            f"the method ({cls.__name__}) {needs}, and dataset.modalities "
             f"names {count} ({', '.join(names)})"
         )
         return problems
-    dry(problems, "method", lambda: instantiate(tree["method"], modalities=names, seed=0))
     prior = torch.full((2,), 0.5)
     dim = tree["backbone"]["dim"]
+    supplied = {"modalities": names, "seed": 0, "dim": dim, "classes": 2}
+    dry(problems, "method", lambda: instantiate(tree["method"], **supplied))
     dry(
         problems,
         "fusion",

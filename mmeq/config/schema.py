@@ -97,7 +97,7 @@ SUPPLIED: dict[str, frozenset[str]] = {
     "dataset": frozenset({"data_root"}),
     "backbone.encoders": frozenset({"modality", "dim"}),
     "fusion": frozenset({"modalities", "dim", "classes", "prior"}),
-    "method": frozenset({"modalities", "seed"}),
+    "method": frozenset({"modalities", "seed", "dim", "classes"}),
     "optim.optimizer": frozenset({"params"}),
     "optim.scheduler": frozenset({"optimizer"}),
     "callbacks": frozenset({"run_dir", "names", "mode"}),

@@ -5,7 +5,7 @@ Shape suffixes: N samples, M modalities, B batch, C classes.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Protocol
 
@@ -224,17 +224,25 @@ class DataModule(LightningDataModule):
         """The test part in order."""
         return self.loader("test")
 
-    def loader(self, split: str, whole: bool = False) -> DataLoader[dict[str, Any]]:
+    def loader(
+        self, split: str, whole: bool = False, share: float = 1.0, draw: Sequence[int] = (0,)
+    ) -> DataLoader[dict[str, Any]]:
         """Return any part (train too) in order, without augmentation.
 
         Args:
             split: train, validation or test.
             whole: give every process the whole part, not its share of it.
+            share: of the part's samples, 0 < share ≤ 1, at least one.
+            draw: seeds of the draw of that share.
         """
         if split not in PARTS:
             raise MmeqError(f"no part {split!r}" + did_you_mean(split, PARTS))
         place = {"rank": 0, "world": 1} if whole else {}
-        sampler = EvaluationSampler(self.manifest.rows(split).numpy(), **place)
+        rows = self.manifest.rows(split).numpy()
+        if share < 1:
+            size = max(1, round(share * len(rows)))
+            rows = np.sort(np.random.default_rng(list(draw)).choice(rows, size, replace=False))
+        sampler = EvaluationSampler(rows, **place)
         return self._loader(BatchSampler(sampler, self.batch_size, False), training=False)
 
     def loader_of(self, manifest: Manifest) -> DataLoader[dict[str, Any]]:

@@ -103,6 +103,24 @@ class Fusion(nn.Module, ABC):
         """
         return self._by_pattern(True, features, coalitions_SM, orders, present_BM)
 
+    def alone(self, features: Sequence[Tensor], present_BM: Tensor | None = None) -> Tensor:
+        """Each modality's own logits [M, B, C]: what {m} answers.
+
+        A fusion whose logits are a sum over modalities gives its terms instead, the bias shared
+        equally, so that they add up to the fused logits. Without the modality: the prior.
+        """
+        own_MBC = self.terms(features)
+        if own_MBC is None:
+            identity_MM = torch.eye(self.modalities, dtype=torch.bool)
+            return self(features, identity_MM, None, present_BM)
+        if present_BM is None:
+            return own_MBC
+        return torch.where(present_BM.T[..., None], own_MBC, self.log_prior_C.to(own_MBC))
+
+    def terms(self, features: Sequence[Tensor]) -> Tensor | None:
+        """The additive terms of the fused logits, [M, B, C]; None where they do not add."""
+        return None
+
     def _by_pattern(
         self,
         each: bool,

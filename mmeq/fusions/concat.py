@@ -39,3 +39,7 @@ class Concat(FillingFusion):
         present_SM = coalitions_SM.to(terms_MBC)
         constant_SC = (1 - present_SM) @ fill_MC.to(terms_MBC) + self.bias_C
         return torch.einsum("sm,mbc->sbc", present_SM, terms_MBC) + constant_SC[:, None]
+
+    def terms(self, features: Sequence[Tensor]) -> Tensor:
+        """W_m h_m + b/M: [M, B, C]."""
+        return per_modality(self.weight_MCD, features) + self.bias_C / self.modalities

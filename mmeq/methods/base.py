@@ -6,13 +6,14 @@ Shape suffixes: B batch, M modalities, D width, C classes, S coalitions.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol
 
 import torch
 from torch import Tensor, nn
 
+from mmeq.errors import MmeqError
 from mmeq.fusions.orders import Orders
 from mmeq.game.report import GameReport
 
@@ -38,12 +39,33 @@ class Features:
         rows = (h if m == modality else h.detach() for m, h in enumerate(self.rows))
         return Features(tuple(rows), self.present_BM, self.ids)
 
+    def with_rows(self, rows: Iterable[Tensor]) -> Features:
+        """The same samples with other features."""
+        return Features(tuple(rows), self.present_BM, self.ids)
+
+    def detached(self) -> Features:
+        """Without any graph."""
+        return self.with_rows(h.detach() for h in self.rows)
+
 
 class Loop(Protocol):
-    """What a method may ask of the training loop (`mmeq.module.MultimodalModule`)."""
+    """What a method may ask of the training loop (`mmeq.module.MultimodalModule`).
+
+    Attributes:
+        epoch: the current epoch, from 0.
+        epochs: how many there shall be.
+        batch: place of the current batch in its epoch, from 0.
+        batches: how many the epoch has.
+        inference_orders: the orders that the inference strategy looks at.
+        log_prior: [C] logits of the best constant predictor, the answer of the empty coalition.
+    """
 
     epoch: int
+    epochs: int
+    batch: int
+    batches: int
     inference_orders: Orders
+    log_prior: Tensor
 
     def encode(self, batch: Batch, modalities: Iterable[int] | None = None) -> Features:
         """Encode a batch once, with graphs; or with graphs for some modalities only."""
@@ -56,15 +78,49 @@ class Loop(Protocol):
     ) -> Tensor:
         """Logits [S, B, C]; `orders` default to the inference strategy's."""
 
+    def alone(self, features: Features) -> Tensor:
+        """Each modality's own logits [M, B, C]: its part of the fused ones, see `Fusion.alone`."""
+
     def loss(self, logits_SBC: Tensor, label_B: Tensor) -> Tensor:
         """Cross-entropy of each coalition, the mean over the batch: [S]."""
 
-    def update(self, loss: Tensor, modalities: Iterable[int]) -> None:
-        """Backward and step: the encoders of these modalities, the fusion and the method."""
+    def update(
+        self,
+        loss: Tensor,
+        modalities: Iterable[int],
+        edit: Callable[[], None] | None = None,
+        rates: Mapping[int, float] | None = None,
+    ) -> None:
+        """Backward and step: the encoders of these modalities, the fusion and the method.
+
+        `edit` is called between backward and step, when ``.grad`` of every parameter is the
+        batch's gradient (the mean over ranks); it may change them in place, on each rank alike.
+        `rates` are factors of the learning rates of these encoders in this step.
+        """
+
+    def encoder(self, modality: int) -> nn.Module:
+        """The encoder of a modality, to read and edit its parameters."""
+
+    def gradients(self, loss: Tensor, modalities: Iterable[int]) -> dict[int, list[Tensor]]:
+        """Gradients of a loss by the trained parameters of some encoders, the mean over ranks.
+
+        One backward for all of them; it keeps the graph and leaves ``.grad`` alone.
+        """
+
+    def mean(self, value: Tensor) -> Tensor:
+        """The mean over ranks of a detached value: what all of them shall decide by."""
+
+    def sweep(self, split: str = "train", share: float = 1.0) -> Iterator[tuple[Batch, Features]]:
+        """Encode a part of the data without graph, augmentation or change of statistics.
+
+        Every rank sees the same samples: all, or a share drawn by (seed, epoch).
+        """
 
 
 class Method(nn.Module, ABC):
     """Base of all methods. State that must survive a restart is a buffer or in `state`.
+
+    A method that takes them is given ``dim`` (D) and ``classes`` (C) beside modalities and seed.
 
     Args:
         modalities: names, in the order of every M axis.
@@ -72,19 +128,34 @@ class Method(nn.Module, ABC):
 
     Attributes:
         order: the order of the modalities in the next epoch, weakest first.
+        finished: nothing is left to train: the run ends with this epoch.
         partial_updates: a step leaves some parameters without gradient (DDP must look for them).
         min_modalities: fewest modalities that the method is defined for.
+        max_modalities: most of them; None for any number.
         single: it trains the modality of its option ``modality`` alone.
+        uses_fusion: it trains and answers through the fusion; otherwise it has heads of its own,
+            and the fusion is neither trained nor asked.
     """
 
     partial_updates: ClassVar[bool] = False
     min_modalities: ClassVar[int] = 1
+    max_modalities: ClassVar[int | None] = None
     single: ClassVar[bool] = False
+    uses_fusion: ClassVar[bool] = True
+    finished: bool = False
 
     def __init__(self, modalities: Sequence[str], seed: int = 0) -> None:
         super().__init__()
         self.modalities, self.seed = tuple(modalities), seed
         self.order: tuple[int, ...] = tuple(range(len(self.modalities)))
+
+    @classmethod
+    def title(cls) -> str:
+        """The name by which it is chosen: that of its file."""
+        return cls.__module__.rpartition(".")[2]
+
+    def adopt(self, encoders: nn.ModuleDict) -> None:
+        """See the encoders once, before training, to keep a copy or their first weights."""
 
     @abstractmethod
     def train_batch(self, loop: Loop, batch: Batch) -> dict[str, Tensor]:
@@ -97,7 +168,11 @@ class Method(nn.Module, ABC):
         """Learn from the validation of `epoch`; sets `order` for the next one."""
 
     def logits(self, loop: Loop, features: Features, coalitions_SM: Tensor) -> Tensor:
-        """Logits [S, B, C] at inference: the fusion's, under the inference strategy."""
+        """Logits [S, B, C] at inference: the fusion's, under the inference strategy.
+
+        A sample that lacks modalities is to be answered by what it has of each coalition, and by
+        `Loop.log_prior` where that is nothing (see `there` and `mmeq.methods.heads.answer`).
+        """
         return loop.fuse(features, coalitions_SM)
 
     def describe(self) -> dict[str, Any]:
@@ -106,11 +181,12 @@ class Method(nn.Module, ABC):
 
     def state(self) -> dict[str, Any]:
         """Plain Python state to checkpoint beside the buffers."""
-        return {"order": list(self.order)}
+        return {"order": list(self.order), "finished": self.finished}
 
     def load_state(self, state: dict[str, Any]) -> None:
         """Take back what `state` gave."""
         self.order = tuple(state["order"])
+        self.finished = state.get("finished", False)
 
     def get_extra_state(self) -> dict[str, Any]:
         """`state`, into the checkpoint."""
@@ -119,6 +195,35 @@ class Method(nn.Module, ABC):
     def set_extra_state(self, state: dict[str, Any]) -> None:
         """`load_state`, from the checkpoint."""
         self.load_state(state)
+
+    def check(self, **numbers: tuple[float, float, float]) -> None:
+        """Refuse options outside their range, ends included; NaN too.
+
+        Args:
+            **numbers: option → (value, least, most).
+
+        Raises:
+            MmeqError: names the option, its value and the range.
+        """
+        for option, (value, least, most) in numbers.items():
+            if not least <= value <= most:
+                right = f"{least:g} or more" if most == float("inf") else f"{least:g} to {most:g}"
+                raise MmeqError(f"method.{option}={value}: give {right}")
+
+
+def there(features: Features, coalitions_SM: Tensor) -> Tensor:
+    """What each sample has of each coalition: bool [S, B, M], on the features' device."""
+    device, batch = features.rows[0].device, features.rows[0].shape[0]
+    wanted_SBM = coalitions_SM.to(device)[:, None, :].expand(-1, batch, -1)
+    return wanted_SBM if features.present_BM is None else wanted_SBM & features.present_BM
+
+
+def own_mean(value_MB: Tensor, features: Features) -> Tensor:
+    """Mean over the samples that have the modality: [M, B] → [M]; 0 where none has it."""
+    if features.present_BM is None:
+        return value_MB.mean(1)
+    there_MB = features.present_BM.T.to(value_MB)
+    return (value_MB * there_MB).sum(1) / there_MB.sum(1).clamp_min(1)
 
 
 def coalition_rows(sets: Iterable[Iterable[int]], modalities: int) -> Tensor:

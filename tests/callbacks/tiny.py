@@ -54,6 +54,13 @@ def batches(samples: int, seed: int, views: int = len(NAMES)) -> DataLoader:
 class Ascending(nn.Module):
     """A method's part that callbacks see: order by φ, ascending."""
 
+    uses_fusion = True
+
+    @staticmethod
+    def title() -> str:
+        """Its name in the record."""
+        return "ascending"
+
     def __init__(self, count: int) -> None:
         super().__init__()
         self.order = tuple(range(count))

