@@ -14,10 +14,29 @@ cli.prepare()
 @hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="train")
 @cli.task
 def train(cfg: DictConfig) -> float:
+    """Train once, or be one job of a sweep; return the monitored metric of the best epoch."""
+    if not cli.sweeping():
+        return single(cfg)
+    from mmeq.config import sweep
+
+    load()
+    return sweep.job(cfg, cli.output_dir(), cli.reported(single))
+
+
+def load() -> None:
+    """Import what every run needs, so that the jobs of a sweep need not, each by itself."""
+    import mmeq.callbacks.figures
+    import mmeq.callbacks.record
+    import mmeq.config.combinations
+    import mmeq.module  # noqa: F401
+
+
+def single(cfg: DictConfig) -> float:
     """Validate, build, fit, test, finish; return the monitored metric of the best epoch."""
     run_dir, resume = cli.output_dir(), cfg.resume is not None
     try:
-        overrides = cli.given_overrides()
+        # a sweep takes up only what has the job's configuration
+        overrides = [] if resume and cli.sweeping() else cli.given_overrides()
         cfg = runs.resumed(cfg, overrides)
         validate(cfg)
         cli.refuse_impossible_launch(cfg.trainer)

@@ -14,6 +14,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 
 from mmeq.callbacks.entries import best_epoch, columns, flat_metrics, report_entry
 from mmeq.callbacks.environment import environment
+from mmeq.callbacks.memory import PeakMemory
 from mmeq.files import append_line, json_line, keep_lines, plain, read_jsonl, write_json, write_text
 from mmeq.game.order import kendall_tau
 from mmeq.loggers import log_results
@@ -41,6 +42,7 @@ class RunRecord(Callback):
         self.names = dict(names or {})
         self._epoch_start = self._test_start = 0.0
         self._fitted = self._tested = False
+        self._memory = PeakMemory()
 
     @property
     def history(self) -> list[dict[str, Any]]:
@@ -50,6 +52,7 @@ class RunRecord(Callback):
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Say where and with what the run is made."""
         self._fitted = self._tested = False
+        self._memory.start(trainer.strategy.root_device)
         if trainer.is_global_zero:
             write_json(self.run_dir / "environment.json", environment(trainer))
 
@@ -176,6 +179,7 @@ class RunRecord(Callback):
                 "best_epoch": line.get("epoch"),
                 "seconds": sum(entry["seconds"] for entry in history),
                 "test_seconds": self._test_seconds,
+                "memory": self._memory.read(),
             }
         )
 

@@ -66,6 +66,10 @@ def call(main: Callable[[], Any], config_name: str) -> None:
         if full:
             raise
         leave(explain(error, config_name, sys.argv[1:]))
+    except MmeqError as error:  # of a sweep's job
+        if full:
+            raise
+        leave(str(error))
     except ValueError as error:
         if full or "Config group override" not in str(error):
             raise
@@ -77,23 +81,43 @@ def call(main: Callable[[], Any], config_name: str) -> None:
 
 
 def task(function: Callable[[DictConfig], Result]) -> Callable[[DictConfig], Result]:
-    """Decorate what Hydra calls: a mistake of the user becomes one message and status 2."""
+    """Decorate what Hydra calls: a mistake of the user becomes one message and status 2.
+
+    In a sweep it goes up to Hydra, which notes it, does the other jobs and raises it at the end.
+    """
     full = os.environ.get(FULL) == "1"
 
     @functools.wraps(function)
     def wrapped(cfg: DictConfig) -> Result:
         held = None if full else os.environ.pop(FULL, None)  # not for ranks that this one starts
         try:
-            return function(cfg)
-        except MmeqError as error:
-            if full:
-                raise
-            leave(str(error))
+            return function(cfg) if full or sweeping() else reported(function)(cfg)
         finally:
             if held is not None:
                 os.environ[FULL] = held
 
     return wrapped
+
+
+def reported(function: Callable[[DictConfig], Result]) -> Callable[[DictConfig], Result]:
+    """Return the function with a mistake of the user as one message and status 2."""
+
+    @functools.wraps(function)
+    def wrapped(cfg: DictConfig) -> Result:
+        try:
+            return function(cfg)
+        except MmeqError as error:
+            leave(str(error))
+
+    return wrapped
+
+
+def sweeping() -> bool:
+    """Say whether Hydra runs this as one job of several."""
+    from hydra.core.hydra_config import HydraConfig
+    from hydra.types import RunMode
+
+    return bool(HydraConfig.get().mode == RunMode.MULTIRUN)
 
 
 def leave(message: str) -> NoReturn:

@@ -222,7 +222,10 @@ def test_predictions_of_two_processes_equal_those_of_one(tmp_path: Path) -> None
     one, two = (load_predictions(tmp_path / n / "predictions" / "test.npz") for n in ("1", "2"))
     assert one["logits"].shape[0] == 95
     for name in one:
-        np.testing.assert_array_equal(one[name], two[name])
+        if name == "logits":  # other batch mates can turn the last bit of a product
+            np.testing.assert_allclose(one[name], two[name], rtol=0, atol=1e-6)
+        else:
+            np.testing.assert_array_equal(one[name], two[name])
 
 
 DDP = """

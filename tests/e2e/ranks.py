@@ -1,8 +1,10 @@
 """Trains, and keeps what each rank holds: ``python -m e2e.ranks <folder> [override …]``.
 
 Not a test. Writes ``rank-<rank>.pt``: weights, order, report, and the gradients of the first steps.
+With the environment variable ``BREAK_AFTER=<epochs>`` it is broken off, its checkpoint written.
 """
 
+import os
 import sys
 from pathlib import Path
 
@@ -39,6 +41,17 @@ class Keep(Callback):
         torch.save(kept, self.folder / f"rank-{trainer.global_rank}.pt")
 
 
+class Break(Callback):
+    """Breaks the run off after some epochs."""
+
+    def __init__(self, epochs: int) -> None:
+        self.epochs = epochs
+
+    def on_train_epoch_end(self, trainer, pl_module) -> None:
+        if trainer.current_epoch + 1 == self.epochs:
+            raise SystemExit(0)
+
+
 def main() -> None:
     folder, overrides = Path(sys.argv[1]), sys.argv[2:]
     folder.mkdir(parents=True, exist_ok=True)
@@ -48,6 +61,8 @@ def main() -> None:
     run = build(cfg, folder)
     runs.claim(folder, cfg, overrides, resume=False)
     run.trainer.callbacks.insert(0, Keep(folder))
+    if "BREAK_AFTER" in os.environ:
+        run.trainer.callbacks.append(Break(int(os.environ["BREAK_AFTER"])))
     fit(run, resume=False)
 
 

@@ -25,6 +25,10 @@ SMALL = (
 )
 
 
+MEASURED = ("seconds", "test_seconds", "memory")
+"""What differs between two runs of the same."""
+
+
 @dataclass(frozen=True)
 class Done:
     """How a command ended."""
@@ -123,9 +127,9 @@ def results(folder: Path) -> dict:
 
 
 def timeless(tree: object) -> object:
-    """The same without what the clock has measured."""
+    """The same without what clock and memory have measured."""
     if isinstance(tree, dict):
-        return {k: timeless(v) for k, v in tree.items() if k not in ("seconds", "test_seconds")}
+        return {k: timeless(v) for k, v in tree.items() if k not in MEASURED}
     return [timeless(item) for item in tree] if isinstance(tree, list) else tree
 
 
