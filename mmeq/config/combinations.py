@@ -128,7 +128,13 @@ def modalities(tree: Tree, dataset: Any) -> list[str]:  # noqa: ANN401
     prior = torch.full((2,), 0.5)
     dim = tree["backbone"]["dim"]
     supplied = {"modalities": names, "seed": 0, "dim": dim, "classes": 2}
-    dry(problems, "method", lambda: instantiate(tree["method"], **supplied))
+    method = dry(problems, "method", lambda: instantiate(tree["method"], **supplied))
+    epochs = tree["trainer"]["max_epochs"]
+    if hasattr(method, "min_epochs") and epochs < method.min_epochs():
+        problems.append(
+            f"trainer.max_epochs={epochs}: {method.title()} with these options needs "
+            f"{method.min_epochs()} or more on {count} modalities (see --cfg job, method)"
+        )
     dry(
         problems,
         "fusion",

@@ -154,6 +154,10 @@ class Method(nn.Module, ABC):
         """The name by which it is chosen: that of its file."""
         return cls.__module__.rpartition(".")[2]
 
+    def min_epochs(self) -> int:
+        """Fewest epochs in which all that it does has its turn; fewer are refused."""
+        return 1
+
     def adopt(self, encoders: nn.ModuleDict) -> None:
         """See the encoders once, before training, to keep a copy or their first weights."""
 

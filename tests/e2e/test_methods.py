@@ -12,8 +12,30 @@ from mmeq.config import groups
 from mmeq.config.signatures import resolve
 
 METHODS: dict[str, list[str]] = {
+    "agm": [],
+    "amco": [],
+    "aug": ["method.every=2", "method.heads=2", "method.threshold=0"],
+    "cml": [],
+    "d_and_r": ["method.every=2", "method.times=2"],
+    "di_mml": ["method.contrast_from=2"],
+    "gblend": ["method.super_epoch=2"],
+    "greedy": ["method.window=2"],
+    "inforeg": [],
     "joint": [],
+    "lfm": [],
+    "mla": [],
+    "mmcosine": [],
+    "mmpareto": [],
+    "modality_dropout": ["method.rate=0.5"],
+    "mses": ["method.patience=3"],
+    "mslr": ["method.window=2"],
+    "ogm_ge": ["method.end=3"],
+    "opm": ["method.warmup=1"],
+    "pmr": ["method.end=3"],
+    "reconboost": ["method.alternation=1", "method.rectification=1"],
     "shapley": [],
+    "smv": ["method.warmup=1"],
+    "umt": [],
     "unimodal": ["method.modality=m0"],
 }
 """Method → options with which all that it does happens within a few epochs."""

@@ -58,6 +58,14 @@ MISTAKES = {
 }
 
 
+def test_too_few_epochs_for_a_method_with_stages(warm, tmp_path):
+    quick = [*SMALL, *PLAIN, "method=reconboost", "trainer.max_epochs=23"]
+    done = warm("mmeq.train", *quick, cwd=tmp_path)
+    assert done.status == 2
+    assert "trainer.max_epochs=23: reconboost with these options needs 24" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 @pytest.mark.parametrize("override", MISTAKES)
 def test_a_mistake_is_one_clear_message(override, warm, tmp_path):
     quick = [o for o in (*SMALL, *PLAIN) if o.partition("=")[0] != override.partition("=")[0]]

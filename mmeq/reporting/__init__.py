@@ -1,0 +1,27 @@
+"""Tables over many runs, from their folders alone: what was read, compared and written.
+
+Neither torch nor lightning nor hydra is imported, so that a report over a thousand folders takes
+seconds.
+"""
+
+from __future__ import annotations
+
+from mmeq.reporting.folders import Found, read_folders
+from mmeq.reporting.latex import latex
+from mmeq.reporting.markdown import markdown
+from mmeq.reporting.runs import Run
+from mmeq.reporting.sheets import report_csv, runs_csv
+from mmeq.reporting.tables import Row, Table, compare
+
+__all__ = [
+    "Found",
+    "Row",
+    "Run",
+    "Table",
+    "compare",
+    "latex",
+    "markdown",
+    "read_folders",
+    "report_csv",
+    "runs_csv",
+]
