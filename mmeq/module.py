@@ -109,6 +109,8 @@ class MultimodalModule(MultimodalModel):
         """Gradients of a loss by encoder parameters, the mean over ranks; ``.grad`` stays."""
         owners = {m: trained(self.encoder(m)) for m in modalities}
         every = [parameter for parameters in owners.values() for parameter in parameters]
+        if not every:  # all frozen
+            return {m: [] for m in owners}
         found = torch.autograd.grad(loss, every, retain_graph=True, materialize_grads=True)
         each = iter([self.mean(gradient) for gradient in found])
         return {m: [next(each) for _ in parameters] for m, parameters in owners.items()}
