@@ -67,7 +67,7 @@ class MultimodalModule(MultimodalModel):
         self.losses = LossMeter()
         self.train_losses: dict[str, float] = {}
         self.first_bad: tuple[str, int] | None = None
-        self._held: dict[tuple[int, ...], list[Tensor | None]] = {}
+        self._held: dict[tuple[int, ...], tuple[int, list[Tensor | None]]] = {}
         self._batches = self._updates = 0
         method.adopt(encoders)
 
@@ -181,16 +181,19 @@ class MultimodalModule(MultimodalModel):
 
     def _accumulated(self, key: tuple[int, ...], parameters: list[nn.Parameter]) -> bool:
         """Add to the gradients held for this call; True when they are complete and in place."""
-        held = self._held.get(key, [None] * len(parameters))
+        in_window = self._batches % self.accumulate + 1
+        if in_window == self._updates == 1:  # a call that the last window did not repeat to its end
+            self._held.clear()
+        calls, held = self._held.get(key, (0, [None] * len(parameters)))
         for k, parameter in enumerate(parameters):
             if parameter.grad is not None:
                 held[k] = parameter.grad if held[k] is None else held[k] + parameter.grad
-        self._held[key] = held
-        in_window = self._batches % self.accumulate + 1
+        self._held[key] = calls + 1, held
         if in_window < self.accumulate and not self.trainer.is_last_batch:
             return False
-        for parameter, grad in zip(parameters, self._held.pop(key), strict=True):
-            parameter.grad = None if grad is None else grad / in_window
+        del self._held[key]
+        for parameter, grad in zip(parameters, held, strict=True):
+            parameter.grad = None if grad is None else grad / (calls + 1)
         return True
 
     def configure_optimizers(self) -> dict[str, Any]:

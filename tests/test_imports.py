@@ -8,13 +8,14 @@ from pathlib import Path
 import pytest
 
 import mmeq
+from mmeq.config import conf_dir
 
 PACKAGE = Path(mmeq.__file__).parent
 LAYERS = [
     {"errors", "files"},
     {"game"},
     {"fusions", "encoders", "data", "inference"},
-    {"methods", "callbacks", "loggers", "losses"},
+    {"methods", "callbacks", "loggers", "losses", "reporting"},
     {"model"},
     {"module"},
     {"config"},
@@ -33,6 +34,8 @@ FORBIDDEN = {
     "callbacks": {"hydra", "omegaconf"},
     "model": {"hydra", "omegaconf", "wandb"},
     "module": {"hydra", "omegaconf", "wandb"},
+    "reporting": {"lightning", "hydra", "omegaconf", "wandb"},
+    "report": {"lightning", "hydra", "omegaconf", "wandb"},
 }
 FILES = sorted(PACKAGE.rglob("*.py"))
 
@@ -80,11 +83,8 @@ def test_imports_go_one_way(path):
 
 
 def test_no_method_is_named_outside_its_own_file():
-    names = {path.stem for path in (PACKAGE / "methods").glob("*.py")} - {
-        "__init__",
-        "base",
-        "heads",
-    }
+    names = {path.stem for path in (conf_dir() / "method").glob("*.yaml")}
+    assert names <= {path.stem for path in (PACKAGE / "methods").glob("*.py")}
     for path in FILES:
         for name in imported(path):
             parts = name.split(".")

@@ -196,6 +196,7 @@ def test_a_run_too_short_for_a_round_is_refused():
     method = ReconBoost("abc", dim=DIM, classes=CLASSES, alternation=2, rectification=1)
     assert method.min_epochs() == 9  # the configuration refuses fewer, see test_mistakes
 
+
 @pytest.mark.parametrize("complete", [True, False])
 @pytest.mark.parametrize("count", [2, 3])
 def test_answers_are_sums_over_learners_of_each_sample_by_itself(count, complete):
