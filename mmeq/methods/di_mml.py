@@ -60,7 +60,7 @@ class DiMml(Method):
         shared_weight: float = 1.0,
         contrast_from: int = 20,
         contrast_temperature: float = 50.0,
-        stage2_share: float = 0.7,
+        stage2_share: float = 0.88,
         temperature: float = 1.0,
     ) -> None:
         super().__init__(modalities, seed)

@@ -17,7 +17,7 @@ METHODS: dict[str, list[str]] = {
     "aug": ["method.every=2", "method.heads=2", "method.threshold=0"],
     "cml": [],
     "d_and_r": ["method.every=2", "method.times=2"],
-    "di_mml": ["method.contrast_from=2"],
+    "di_mml": ["method.contrast_from=2", "method.stage2_share=0.6"],
     "gblend": ["method.super_epoch=2"],
     "greedy": ["method.window=2"],
     "inforeg": [],
