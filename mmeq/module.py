@@ -17,7 +17,7 @@ from torch.nn import functional as F
 from mmeq.data.spec import DatasetSpec
 from mmeq.fusions.base import Fusion
 from mmeq.losses import LossMeter
-from mmeq.methods.base import Batch, Features, Method
+from mmeq.methods.base import Batch, Features, Method, trained
 from mmeq.model import MultimodalModel
 
 
@@ -242,11 +242,6 @@ class MultimodalModule(MultimodalModel):
         """Sum up the epoch's losses before anything is measured."""
         self.train_losses, self.first_bad = self.losses.summary()
         super().on_validation_start()
-
-
-def trained(module: nn.Module) -> list[nn.Parameter]:
-    """The parameters that are not frozen."""
-    return [parameter for parameter in module.parameters() if parameter.requires_grad]
 
 
 @contextmanager

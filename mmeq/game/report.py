@@ -98,11 +98,20 @@ class GameReport:
     @property
     def alone(self) -> Tensor:
         """The game's value of each modality alone [M]."""
+        return self.game[self._single_M]
+
+    def alone_in(self, metric: str) -> Tensor:
+        """A metric of each modality alone [M], as it is."""
+        return self.values[metric][self._single_M]
+
+    @property
+    def _single_M(self) -> Tensor:
+        """Rows of the coalitions {m}."""
         single_V = self.coalitions.sum(1) == 1
         row_M = [
             (self.coalitions[:, m] & single_V).nonzero()[0, 0] for m in range(len(self.modalities))
         ]
-        return self.game[torch.stack(row_M)]
+        return torch.stack(row_M)
 
     @property
     def full(self) -> float:

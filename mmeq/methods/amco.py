@@ -11,9 +11,8 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
-from mmeq.methods.base import Batch, Features, Loop, Method, coalition_rows, own_mean
+from mmeq.methods.base import Batch, Features, Loop, Method, coalition_rows, own_loss
 
 LARGEST_SCALE = 10.0
 """Most by which kept features are scaled up."""
@@ -79,9 +78,7 @@ class Amco(Method):
             self.batches += 1
         rows = (masked(h, p) for h, p in zip(features.rows, ratio_M, strict=True))
         joint = loop.loss(loop.fuse(features.with_rows(rows), self.all_1M), label_B)[0]
-        target_MB = label_B.expand(len(self.modalities), -1)
-        own_MB = F.cross_entropy(own_MBC.float().mT, target_MB, reduction="none")
-        own = own_mean(own_MB, features).sum()
+        own = own_loss(own_MBC, label_B, features).sum()
         loop.update(joint + self.weight * own, range(len(self.modalities)))
         return {"joint": joint.detach(), "own": own.detach()}
 

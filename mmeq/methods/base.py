@@ -12,6 +12,7 @@ from typing import Any, ClassVar, Protocol
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from mmeq.errors import MmeqError
 from mmeq.fusions.orders import Orders
@@ -200,6 +201,11 @@ class Method(nn.Module, ABC):
         """`load_state`, from the checkpoint."""
         self.load_state(state)
 
+    def draws(self, loop: Loop, device: torch.device | str = "cpu") -> torch.Generator:
+        """A generator that depends on seed, epoch and batch alone: alike on all ranks."""
+        number = (self.seed * 1_000_003 + loop.epoch) * 1_000_003 + loop.batch
+        return torch.Generator(device).manual_seed(number % 2**63)
+
     def check(self, **numbers: tuple[float, float, float]) -> None:
         """Refuse options outside their range, ends included; NaN too.
 
@@ -228,6 +234,18 @@ def own_mean(value_MB: Tensor, features: Features) -> Tensor:
         return value_MB.mean(1)
     there_MB = features.present_BM.T.to(value_MB)
     return (value_MB * there_MB).sum(1) / there_MB.sum(1).clamp_min(1)
+
+
+def own_loss(logits_MBC: Tensor, label_B: Tensor, features: Features) -> Tensor:
+    """Cross-entropy of each modality's logits over the samples that have it: [M], nats."""
+    label_MB = label_B.expand(len(logits_MBC), -1)
+    loss_MB = F.cross_entropy(logits_MBC.float().mT, label_MB, reduction="none")
+    return own_mean(loss_MB, features)
+
+
+def trained(module: nn.Module) -> list[nn.Parameter]:
+    """The parameters that are not frozen."""
+    return [parameter for parameter in module.parameters() if parameter.requires_grad]
 
 
 def coalition_rows(sets: Iterable[Iterable[int]], modalities: int) -> Tensor:

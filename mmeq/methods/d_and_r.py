@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mmeq.methods.base import Batch, Loop, Method, coalition_rows, there
+from mmeq.methods.base import Batch, Loop, Method, coalition_rows, there, trained
 
 INF = float("inf")
 PARTS = ("train", "validation")
@@ -64,7 +64,7 @@ class DAndR(Method):
     def adopt(self, encoders: nn.ModuleDict) -> None:
         """Keep the first weights, one flat buffer a modality."""
         for m, name in enumerate(self.modalities):
-            flat = [p.detach().flatten().float() for p in _trained(encoders[name])]
+            flat = [p.detach().flatten().float() for p in trained(encoders[name])]
             self.register_buffer(f"first_{m}", torch.cat([torch.zeros(0), *flat]))
 
     @torch.no_grad()
@@ -134,13 +134,9 @@ def purity(feature_ND: Tensor, label_N: Tensor, clusters: int, start: int) -> fl
     return float(table.view(clusters, classes).max(1).values.sum()) / count
 
 
-def _trained(encoder: nn.Module) -> list[nn.Parameter]:
-    return [parameter for parameter in encoder.parameters() if parameter.requires_grad]
-
-
 def _towards(first: Tensor, encoder: nn.Module, weight: Tensor) -> None:
     """Move an encoder's parameters by this share of the way to their first values."""
-    parameters = _trained(encoder)
+    parameters = trained(encoder)
     parts = torch.split(first, [parameter.numel() for parameter in parameters])
     for parameter, part in zip(parameters, parts, strict=True):
         parameter.lerp_(part.view_as(parameter).to(parameter), weight.to(parameter))

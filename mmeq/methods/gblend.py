@@ -12,10 +12,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from mmeq.game.report import GameReport
-from mmeq.methods.base import Batch, Loop, coalition_rows, own_mean
+from mmeq.methods.base import Batch, Loop, coalition_rows, own_loss
 from mmeq.methods.heads import HeadedMethod
 
 
@@ -80,9 +79,7 @@ class GBlend(HeadedMethod):
         """One step of everything on the blended loss."""
         label_B, features = batch["label"], loop.encode(batch)
         joint = loop.loss(loop.fuse(features, self.coalitions_1M), label_B)[0]
-        own_MCB = self.heads(features.rows).float().mT
-        label_MB = label_B.expand(len(own_MCB), -1)
-        own_M = own_mean(F.cross_entropy(own_MCB, label_MB, reduction="none"), features)
+        own_M = own_loss(self.heads(features.rows), label_B, features)
         loss_K = torch.cat([own_M, joint[None]])
         loop.update(self.weight_K @ loss_K, range(len(self.modalities)))
         self._count(loop, loss_K.detach(), features.present_BM, len(label_B))
@@ -101,7 +98,7 @@ class GBlend(HeadedMethod):
     def on_report(self, report: GameReport, epoch: int) -> None:
         """At the end of a super-epoch: set the weights of the next one."""
         nll_V = report.values["nll"].double().cpu()
-        valid_K = torch.cat([nll_V[report.coalitions.sum(1) == 1], nll_V[-1:]])
+        valid_K = torch.cat([report.alone_in("nll").double().cpu(), nll_V[-1:]])
         sum_K, samples_K = self.tally_2K.double().cpu()
         train_K = sum_K / samples_K.clamp_min(1)
         ended = (epoch + 1) % self.super_epoch == 0

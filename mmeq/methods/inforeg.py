@@ -10,9 +10,8 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
-from mmeq.methods.base import Batch, Loop, Method, coalition_rows, own_mean
+from mmeq.methods.base import Batch, Loop, Method, coalition_rows, own_loss, trained
 from mmeq.methods.dominance import scores
 
 
@@ -79,7 +78,7 @@ class InfoReg(Method):
         now_M, before_M = self.past_KM[1:].mean(0), self.past_KM[:-1].mean(0)
         self.growth = torch.where(now_M > 0, (now_M - before_M) / now_M, 1.0).tolist()
         self.first = {
-            m: [parameter.detach().clone() for parameter in self.trained(loop, m)]
+            m: [parameter.detach().clone() for parameter in trained(loop.encoder(m))]
             for m, growth in enumerate(self.growth)
             if growth > self.threshold
         }
@@ -93,11 +92,7 @@ class InfoReg(Method):
         losses = {"joint": joint.detach()}
         loss = joint
         if self.weight:
-            count, samples, _ = own_MBC.shape
-            each = F.cross_entropy(
-                own_MBC.flatten(0, 1).float(), label.repeat(count), reduction="none"
-            )
-            unimodal = own_mean(each.view(count, samples), features).sum()
+            unimodal = own_loss(own_MBC, label, features).sum()
             loss = joint + self.weight * unimodal
             losses["unimodal"] = unimodal.detach()
         pull_M = self.pulls(*scores(loop, features, own_MBC, label))
@@ -115,7 +110,7 @@ class InfoReg(Method):
         """Add the batch's gradients to the traces, then the pull to the gradients."""
         self.batches += 1
         for m, pull in enumerate(pull_M):
-            parameters = self.trained(loop, m)
+            parameters = trained(loop.encoder(m))
             for parameter in parameters:
                 if parameter.grad is not None:
                     self.trace_M[m] += parameter.grad.float().square().sum()
@@ -124,10 +119,6 @@ class InfoReg(Method):
             for parameter, first in zip(parameters, self.first[m], strict=True):
                 if parameter.grad is not None:
                     parameter.grad.add_(pull * (parameter - first))
-
-    def trained(self, loop: Loop, modality: int) -> list[Tensor]:
-        """The parameters of an encoder that are not frozen."""
-        return [part for part in loop.encoder(modality).parameters() if part.requires_grad]
 
     def describe(self) -> dict[str, Any]:
         """The epoch's traces, the growth that opened its windows, its mean pulls in those."""

@@ -10,9 +10,8 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
-from mmeq.methods.base import Batch, Features, Loop, coalition_rows, own_mean
+from mmeq.methods.base import Batch, Loop, coalition_rows, own_loss, trained
 from mmeq.methods.heads import HeadedMethod
 
 
@@ -76,27 +75,20 @@ class MmPareto(HeadedMethod):
         """One step of everything, the encoders along the integrated gradients."""
         features, label_B = loop.encode(batch), batch["label"]
         joint = loop.loss(loop.fuse(features, self.all_1M), label_B)[0]
-        own = self.own_losses(features, label_B).sum()
+        own = own_loss(self.heads(features.rows), label_B, features).sum()
         every = range(len(self.modalities))
         gradients = loop.gradients(own, every)
         loop.update(joint + own, every, edit=lambda: self.integrate(loop, gradients))
         return {"joint": joint.detach(), "heads": own.detach()}
 
-    def own_losses(self, features: Features, label_B: Tensor) -> Tensor:
-        """L_m of each head, the mean over the samples that have the modality: [M]."""
-        logits_MBC = self.heads(features.rows).float()
-        target_MB = label_B.expand(len(logits_MBC), -1)
-        loss_MB = F.cross_entropy(logits_MBC.transpose(1, 2), target_MB, reduction="none")
-        return own_mean(loss_MB, features)
-
     def integrate(self, loop: Loop, gradients: dict[int, list[Tensor]]) -> None:
         """Replace the sum's gradient of each encoder, given the unimodal part of it."""
         self.batches += 1
         for m, own_gradients in gradients.items():
-            trained = (p.grad for p in loop.encoder(m).parameters() if p.requires_grad)
+            sums = (parameter.grad for parameter in trained(loop.encoder(m)))
             pairs = [
                 (total, own)
-                for total, own in zip(trained, own_gradients, strict=True)
+                for total, own in zip(sums, own_gradients, strict=True)
                 if total is not None
             ]
             zero = self.batches.new_zeros(())

@@ -99,8 +99,7 @@ class Mses(HeadedMethod):
     def on_report(self, report: GameReport, epoch: int) -> None:
         """Freeze what has not improved for too long."""
         sign = -1.0 if self.metric == "nll" else 1.0
-        alone_V = sign * report.values[self.metric]
-        for m, value in enumerate(alone_V[report.coalitions.sum(1) == 1].tolist()):
+        for m, value in enumerate((sign * report.alone_in(self.metric)).tolist()):
             if self.frozen[m]:
                 continue
             better = value > self.best[m]

@@ -66,8 +66,7 @@ class Mslr(Method):
 
     def on_report(self, report: GameReport, epoch: int) -> None:
         """Keep the accuracy of each modality alone."""
-        accuracy_V = report.values["accuracy"]
-        alone = [float(a) for a in accuracy_V[report.coalitions.sum(1) == 1]]
+        alone = [float(a) for a in report.alone_in("accuracy")]
         self.history = [*self.history, alone][-self.window :]
 
     def describe(self) -> dict[str, Any]:

@@ -112,14 +112,9 @@ class OgmGe(Method):
                 grad.mul_(factor)
                 if self.generalise:
                     if draw is None:  # one stream for all tensors of the batch
-                        draw = self.generator(loop, grad.device)
+                        draw = self.draws(loop, grad.device)
                     noise = torch.empty_like(grad).normal_(generator=draw)
                     grad.add_(noise * spread)
-
-    def generator(self, loop: Loop, device: torch.device) -> torch.Generator:
-        """A generator that depends on seed, epoch and batch alone."""
-        number = (self.seed * 1_000_003 + loop.epoch) * 1_000_003 + loop.batch
-        return torch.Generator(device).manual_seed(number % 2**63)
 
     def describe(self) -> dict[str, Any]:
         """Mean k_m over the epoch's batches."""

@@ -79,9 +79,7 @@ class Opm(Method):
 
     def carried_out(self, loop: Loop) -> bool:
         """Whether features are dropped in this batch: drawn by seed, epoch and batch alone."""
-        number = (self.seed * 1_000_003 + loop.epoch) * 1_000_003 + loop.batch
-        generator = torch.Generator().manual_seed(number % 2**63)
-        return float(torch.rand(1, generator=generator)) < self.p_exe
+        return float(torch.rand(1, generator=self.draws(loop))) < self.p_exe
 
     def probability(self, score_M: Tensor, rival_M: Tensor) -> Tensor:
         """q_m [M] from the scores and the smallest of the others'."""

@@ -11,9 +11,8 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from mmeq.methods.base import Batch, Features, Loop, Method, coalition_rows, own_mean
+from mmeq.methods.base import Batch, Features, Loop, Method, coalition_rows, own_loss, own_mean
 from mmeq.methods.heads import Heads
 
 
@@ -87,10 +86,7 @@ class Umt(Method):
     def teach(self, loop: Loop, batch: Batch) -> dict[str, Tensor]:
         """Train the teachers; the losses share no parameter, so one step is a step of each."""
         taught, label_B = self.taught(batch), batch["label"]
-        logits_MBC = self.heads(taught.rows)
-        target_MB = label_B.expand(len(self.modalities), -1)
-        loss_MB = F.cross_entropy(logits_MBC.float().mT, target_MB, reduction="none")
-        loss_M = own_mean(loss_MB, taught)
+        loss_M = own_loss(self.heads(taught.rows), label_B, taught)
         loop.update(loss_M.sum(), [])
         return {f"step/{n}": x for n, x in zip(self.modalities, loss_M.detach(), strict=True)}
 

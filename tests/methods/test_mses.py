@@ -27,13 +27,12 @@ def method_of(names="ab", **options):
 def report(metric, *alone):
     """A report of which the coalitions of one modality have these values."""
     count = len(alone)
-    coalitions = torch.tensor([[v >> m & 1 for m in range(count)] for v in range(2**count)])
     values = {
         name: torch.rand(2**count, dtype=torch.float64) for name in ("accuracy", "nll", "macro_f1")
     }
     for m, value in enumerate(alone):
         values[metric][2**m] = value
-    return SimpleNamespace(coalitions=coalitions.bool(), values=values)
+    return SimpleNamespace(alone_in=lambda name: values[name][2 ** torch.arange(count)])
 
 
 def module_of(modalities=2, complete=True, optimizer=ADAM, **options):
