@@ -321,3 +321,19 @@ def test_a_part_without_a_class_is_named():
     )
     with pytest.warns(UserWarning, match="no sample of"):
         DataModule(Given(manifest)).setup()
+
+
+def test_a_share_of_a_part_is_drawn_by_the_seeds_alone():
+    data = ready(small())
+
+    def rows(**options):
+        return torch.cat([batch["index"] for batch in data.loader("train", **options)]).tolist()
+
+    whole = rows()
+    one, again, other = (rows(share=0.25, draw=draw) for draw in ((3, 1), (3, 1), (3, 2)))
+    assert one == again
+    assert one != other
+    assert len(one) == len(set(one)) == round(0.25 * len(whole))
+    assert set(one) <= set(whole)
+    assert one == sorted(one)
+    assert len(rows(share=1e-6)) == 1
