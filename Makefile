@@ -6,11 +6,11 @@ BIN := $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help train eval test quick check lint format bench table wheel clean
+.PHONY: help train eval test quick check lint format bench table comparison times report wheel clean
 
 help: ## list these targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sort | \
-		awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
+		awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
 	@echo '  Options go by ARGS, as in: make train ARGS="dataset=brca seed=1"'
 
 train: $(VENV)/.installed ## set up and train (default: the main job on bundled data)
@@ -42,6 +42,15 @@ bench: $(VENV)/.installed-test ## measure speed, as ratios, and the estimators (
 
 table: $(VENV)/.installed-test ## the main table: what is missing of its runs, then the page (long)
 	$(BIN)/python experiments/main_table/run.py $(ARGS)
+
+comparison: $(VENV)/.installed-test ## all methods under one budget: what is missing of the runs, then the page (long)
+	$(BIN)/python experiments/comparison/run.py $(ARGS)
+
+times: $(VENV)/.installed-test ## what each method's epoch costs relative to joint training
+	$(BIN)/python experiments/comparison/times.py $(ARGS)
+
+report: $(VENV)/.installed ## a table over run folders: make report ARGS="runs/comparison/table"
+	$(BIN)/python -m mmeq.report $(ARGS)
 
 wheel: $(VENV)/.installed-test ## build dist/mmeq-*.whl
 	$(BIN)/python -m hatchling build -t wheel

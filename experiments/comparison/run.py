@@ -54,9 +54,12 @@ SCHEDULES: dict[str, dict[str, int]] = {
 FUSIONS = ("concat", "memory", "sum", "gated", "film", "late")
 
 
-def rows(data: str) -> dict[str, list[str]]:
-    """Row → options: every method that there is, the joint fusions, each modality alone."""
-    _, epochs, modalities = DATA[data]
+def rows(data: str, epochs: int) -> dict[str, list[str]]:
+    """Row → options: every method that there is, the joint fusions, each modality alone.
+
+    What counts epochs is scaled from the published 100 to `epochs`.
+    """
+    modalities = DATA[data][2]
     own = {"joint", "shapley", "unimodal"}
     out = {f"joint-{fusion}": ["method=joint", f"fusion={fusion}"] for fusion in FUSIONS}
     out |= {f"shapley-{fusion}": ["method=shapley", f"fusion={fusion}"] for fusion in FUSIONS[:2]}
@@ -89,7 +92,7 @@ def sweep(folder: Path, data: str, row: list[str], *swept: str) -> None:
 
 def cell(runs: Path, data: str, name: str) -> None:
     """Tune and train one row on one data set, each sweep in a process of its own."""
-    row = rows(data)[name]
+    row = rows(data, DATA[data][1])[name]
     tuning, table = (runs / part / data / name for part in ("tuning", "table"))
     log = runs / "logs" / f"{data}-{name}.log"
     log.parent.mkdir(parents=True, exist_ok=True)
@@ -181,7 +184,12 @@ def main() -> None:
         os.environ.setdefault("OMP_NUM_THREADS", "1")
         mmeq.train.load()
         begins = tuple(arguments.rows.split(","))
-        cells = [(d, r) for d in arguments.data.split(",") for r in rows(d) if r.startswith(begins)]
+        cells = [
+            (data, row)
+            for data in arguments.data.split(",")
+            for row in rows(data, DATA[data][1])
+            if row.startswith(begins)
+        ]
         failed = pool(cells, arguments.runs.resolve(), arguments.jobs)
     page(arguments.runs.resolve())
     if failed:
