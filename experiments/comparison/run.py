@@ -25,15 +25,15 @@ MARK = "<!-- table -->"
 RATES, SPLITS, SEEDS, TUNING_SEED = ("1e-3", "3e-3"), (0, 1), "0,1,2,3,4", 100
 SMALL_EMOJI = [
     "dataset.size=16",
-    "backbone.encoders.image.channels=16",
+    "backbone.encoders.image.channels=8",
     "backbone.encoders.image.blocks=3",
     "backbone.encoders.text.buckets=4096",
 ]
 DATA: dict[str, tuple[list[str], int, list[str]]] = {
     "mfeat": (["dataset=mfeat"], 20, ["fou", "zer", "mor"]),
-    "mfeat150": (["dataset=mfeat", "dataset.train_size=150"], 40, ["fou", "zer", "mor"]),
-    "brca": (["dataset=brca"], 20, ["rna", "mirna", "methylation"]),
-    "emoji": (["dataset=emoji", *SMALL_EMOJI], 15, ["image", "text"]),
+    "mfeat150": (["dataset=mfeat", "dataset.train_size=150"], 20, ["fou", "zer", "mor"]),
+    "brca": (["dataset=brca"], 15, ["rna", "mirna", "methylation"]),
+    "emoji": (["dataset=emoji", *SMALL_EMOJI], 12, ["image", "text"]),
 }
 """Data → options, epochs, modalities."""
 SCHEDULES: dict[str, dict[str, int]] = {
