@@ -11,8 +11,9 @@ from pathlib import Path
 from mmeq.errors import MmeqError
 from mmeq.reporting.runs import CONFIG, HISTORY, RESULTS, Run, progress, read_config, read_run
 
-FOREIGN = {"wandb", "checkpoints", "predictions", "figures"}
-"""Folders that are not looked into, beside hidden ones; W&B keeps a config.yaml of its own."""
+FOREIGN = {"wandb", "checkpoints", "predictions", "figures", "aside"}
+"""Folders that are not looked into, beside hidden ones: W&B keeps a config.yaml of its own, and a
+sweep what a run without a checkpoint has left in ``aside``."""
 
 
 @dataclass(frozen=True)

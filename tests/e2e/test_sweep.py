@@ -50,7 +50,7 @@ def test_what_a_run_without_checkpoint_left_is_put_aside(warm, tmp_path):
         path.unlink()
     done = sweep(warm, tmp_path / "sweep", "seed=0", subdir="seed-${seed}")
     assert done.status == 0, done.stderr
-    (aside,) = folder.glob("unfinished-*")
+    (aside,) = folder.glob("aside/*")
     assert len(history(aside)) == len(history(folder)) == 3
     assert results(folder)["epochs"] == 3
 

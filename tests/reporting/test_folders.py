@@ -23,7 +23,7 @@ def home(tmp_path, monkeypatch):
     write_run(Path("runs/one"), 0.7)
     write_run(Path("runs/deep/er/two"), 0.8, seed=1)
     write_run(Path("runs/deep/three"), finished=False)
-    for foreign in ("runs/one/wandb/run-1/files", "runs/.hydra"):
+    for foreign in ("runs/one/wandb/run-1/files", "runs/.hydra", "runs/one/aside/then"):
         Path(foreign).mkdir(parents=True)
         (Path(foreign) / "config.yaml").write_text("a: 1")
     return tmp_path
