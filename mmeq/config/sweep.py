@@ -111,7 +111,7 @@ def changed(cfg: DictConfig, folder: Path) -> str:
 
 
 def put_aside(folder: Path) -> None:
-    """Move what a run without a checkpoint has left into its folder's ``aside``; nothing is lost."""
+    """Move what a run without a checkpoint left into ``aside``; nothing is lost."""
     left = [folder / name for name in (*MARKS, "config.yaml") if (folder / name).exists()]
     if left:
         aside = folder / "aside" / f"{time.strftime('%Y-%m-%d_%H-%M-%S')}-{os.getpid()}"
