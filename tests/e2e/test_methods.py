@@ -92,6 +92,17 @@ def complete(warm, tmp_path, method):
 
 
 @EVERY
+def test_bfloat16_with_gaps(method, warm, tmp_path):
+    """What a GPU trains in by default."""
+    given = [*QUIET, "trainer.precision=bf16-mixed", "missing=0.2", *options(method)]
+    folder = warm.train(tmp_path / "run", *given, "trainer.max_epochs=6")
+    losses = [loss for line in history(folder) for loss in line["losses"].values()]
+    assert all(map(math.isfinite, losses))
+    done = warm("mmeq.eval", f"run={folder}", "accelerator=cpu", cwd=tmp_path)
+    assert "agrees with results.json" in done.stdout, done.stdout + done.stderr
+
+
+@EVERY
 def test_a_resumed_run_equals_an_uninterrupted_one(method, warm, tmp_path):
     """Broken off after any epoch; its checkpoints load with weights only, too."""
     given = [*QUIET, *PLAIN, *options(method), "missing=0.2", "trainer.max_epochs=7"]
@@ -117,9 +128,10 @@ def test_ranks_agree(method, warm, tmp_path):
 
 
 @EVERY
-def test_what_it_does_not_use_stays_untouched(method, warm, tmp_path):
+def test_what_it_does_not_use_stays_untouched_and_all_is_measured(method, warm, tmp_path):
     """A method with heads of its own never steps the fusion; what is idle has no moments."""
-    folder = complete(warm, tmp_path, method)
+    given = [*QUIET, *options(method), "trainer=cpu", "trainer.max_epochs=6", "callbacks=probe"]
+    folder = warm.train(tmp_path / "run", *given)
     kept = checkpoint(folder)["optimizer_states"][0]
     stepped = {
         group["name"]: any(k in kept["state"] for k in group["params"])
@@ -130,7 +142,11 @@ def test_what_it_does_not_use_stays_untouched(method, warm, tmp_path):
     assert stepped["fusion"] == cls.uses_fusion
     alone = [f"encoder/{name}" for name in ("m1", "m2")] if cls.single else []
     assert not any(stepped[name] for name in alone)
-    assert results(folder)["fusion"] == "own heads" or cls.uses_fusion
+    told = results(folder)
+    assert told["fusion"] == "own heads" or cls.uses_fusion
+    # the same engine measures all: probes of the encoders, the table of missing modalities
+    assert set(told["probe"]) == set(told["modalities"])
+    assert len(told["missing"]["patterns"]) == 2**3 - 2
 
 
 def class_of(method: str) -> str:
