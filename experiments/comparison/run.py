@@ -192,7 +192,7 @@ def main() -> None:
             if row.startswith(begins)
         ]
         failed = pool(cells, arguments.runs.resolve(), arguments.jobs)
-    page(arguments.runs.resolve())
+    page(arguments.runs)
     if failed:
         sys.exit(f"failed: {', '.join(failed)}")
 
