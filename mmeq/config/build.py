@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig
 
+from mmeq.config.combinations import roots
 from mmeq.config.instantiate import instantiate, prepared
 from mmeq.config.schema import MONITORS
 from mmeq.config.validate import Tree, plain_tree
@@ -96,9 +97,8 @@ def build_data(tree: Tree) -> DataModule:
     """Build and set up the data module, transforms of the encoders still unknown."""
     from mmeq.data.datamodule import DataModule
 
-    root = {} if tree["data_root"] is None else {"data_root": tree["data_root"]}
     datamodule = DataModule(
-        dataset=instantiate(tree["dataset"], **root),
+        dataset=instantiate(tree["dataset"], **roots(tree)),
         batch_size=tree["batch_size"],
         workers=tree["workers"],
         seed=tree["seed"],
@@ -189,7 +189,7 @@ def callbacks(tree: Tree, run_dir: Path) -> list[Any]:
         "name": tree["name"],
         "seed": tree["seed"],
         "backbone": tree["backbone"]["name"],
-        **{k: v for k, v in tree["dataset"].items() if k == "split_seed"},
+        **{k: v for k, v in tree["dataset"].items() if k in ("split_seed", "fold")},
     }
     built = [
         instantiate(node, **{"run_dir": run_dir, "names": names, "mode": mode})

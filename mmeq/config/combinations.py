@@ -31,8 +31,9 @@ def combinations(tree: Tree) -> list[str]:
 
 
 def roots(tree: Tree) -> dict[str, Any]:
-    """Return what the dataset is given at run time."""
-    return {"data_root": tree["data_root"]} if tree["data_root"] is not None else {}
+    """Return what the dataset is given at run time, if it takes it."""
+    given = {key: tree.get(key) for key in ("data_root", "prepared")}
+    return {key: value for key, value in given.items() if value is not None}
 
 
 def dry(problems: list[str], path: str, build: Callable[[], Any]) -> Any:  # noqa: ANN401

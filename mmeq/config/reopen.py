@@ -10,6 +10,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from mmeq.config import runs
 from mmeq.config.build import Run, build
+from mmeq.config.combinations import roots
 from mmeq.config.instantiate import instantiate
 from mmeq.config.validate import plain_tree, validate
 from mmeq.errors import MmeqError, did_you_mean
@@ -101,8 +102,7 @@ def trained_config(folder: Path, options: DictConfig, option: str = "run") -> Di
 def modalities_of(trained: DictConfig) -> tuple[str, ...]:
     """Return the names of a run's modalities before its data are read."""
     tree = plain_tree(trained)
-    root = {} if tree["data_root"] is None else {"data_root": tree["data_root"]}
-    return tuple(instantiate(tree["dataset"], **root).modalities)
+    return tuple(instantiate(tree["dataset"], **roots(tree)).modalities)
 
 
 def reopen(folder: Path, checkpoint: Path, trained: DictConfig) -> Run:

@@ -25,6 +25,7 @@ HARMLESS = (
     "trainer.num_nodes",
     "workers",
     "data_root",
+    "prepared",
 )
 """What may change when a run goes on, without making it another run."""
 

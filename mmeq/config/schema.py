@@ -47,6 +47,7 @@ class Root:
     strategy: dict[str, Any] = field(default_factory=dict)
     missing: float | dict[str, Any] | None = None
     modality_dropout: float | dict[str, Any] = 0.0
+    prepared: str | None = None
 
 
 @dataclass
@@ -94,7 +95,7 @@ SECTIONS: dict[str, type] = {
 }
 
 SUPPLIED: dict[str, frozenset[str]] = {
-    "dataset": frozenset({"data_root"}),
+    "dataset": frozenset({"data_root", "prepared"}),
     "backbone.encoders": frozenset({"modality", "dim"}),
     "fusion": frozenset({"modalities", "dim", "classes", "prior"}),
     "method": frozenset({"modalities", "seed", "dim", "classes"}),

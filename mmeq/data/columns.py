@@ -30,6 +30,9 @@ class Column(Protocol):
     def masked(self, present_N: Tensor) -> Column:
         """Return the column with zeros (an empty text) where the sample lacks the modality."""
 
+    def take(self, rows: Tensor) -> Column:
+        """Return the column of these rows (int64) alone."""
+
     def content(self, row: int) -> bytes:
         """Return a sample's content, to find samples that are identical."""
 
@@ -55,6 +58,15 @@ class VectorColumn:
     def masked(self, present_N: Tensor) -> VectorColumn:
         """Zeros where absent, NaN there included."""
         return VectorColumn(torch.where(present_N[:, None], self.values, 0.0))
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of one sample: (F,)."""
+        return tuple(self.values.shape[1:])
+
+    def take(self, rows: Tensor) -> VectorColumn:
+        """These rows alone."""
+        return VectorColumn(self.values[rows])
 
     def content(self, row: int) -> bytes:
         """The vector's bytes."""
@@ -93,6 +105,15 @@ class SequenceColumn:
         """Zeros and length 0 where absent."""
         values = torch.where(present_N[:, None, None], self.values, 0.0)
         return SequenceColumn(values, self.length * present_N)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of one sample: (T, F)."""
+        return tuple(self.values.shape[1:])
+
+    def take(self, rows: Tensor) -> SequenceColumn:
+        """These rows alone."""
+        return SequenceColumn(self.values[rows], self.length[rows])
 
     def content(self, row: int) -> bytes:
         """The bytes of the steps that count."""
@@ -135,6 +156,15 @@ class ImageColumn:
         """Black where absent."""
         return ImageColumn(self.pixels * present_N[:, None, None, None])
 
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of one sample: (3, H, W)."""
+        return tuple(self.pixels.shape[1:])
+
+    def take(self, rows: Tensor) -> ImageColumn:
+        """These rows alone."""
+        return ImageColumn(self.pixels[rows])
+
     def content(self, row: int) -> bytes:
         """The pixels."""
         return self.pixels[row].numpy().tobytes()
@@ -162,6 +192,15 @@ class TextColumn:
         """Empty where absent."""
         kept = zip(self.texts, present_N.tolist(), strict=True)
         return TextColumn([text if here else "" for text, here in kept])
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Texts have none."""
+        return ()
+
+    def take(self, rows: Tensor) -> TextColumn:
+        """These rows alone."""
+        return TextColumn([self.texts[row] for row in rows.tolist()])
 
     def content(self, row: int) -> bytes:
         """The text in UTF-8."""

@@ -20,6 +20,7 @@ from torch.utils.data import Dataset as TorchDataset
 from mmeq.data.columns import SequenceColumn, Statistics, VectorColumn
 from mmeq.data.leakage import check_classes, check_leakage
 from mmeq.data.manifest import PARTS, TRAIN, Manifest
+from mmeq.data.media.column import MediaColumn
 from mmeq.data.missing import Rates, describe, draw_kept, hide, rates_by_part
 from mmeq.data.sampler import EpochBatches, EvaluationSampler, TrainSampler, batch_generator
 from mmeq.data.spec import DatasetSpec
@@ -70,9 +71,13 @@ class Batches(TorchDataset[dict[str, Any]]):
             present = draw_kept(key, ids, names, self.dropout_M, present)
         inputs = {}
         for m, (modality, column) in enumerate(manifest.columns.items()):
-            raw = column.batch(rows_B)
-            if self.dropout_M is not None:
-                raw = hide(raw, present[:, m])
+            if isinstance(column, MediaColumn):
+                generator = batch_generator(self.seed, epoch, rows, f"{modality}|media")
+                raw = column.view(rows_B, present[:, m], self.training, generator)
+            else:
+                raw = column.batch(rows_B)
+                if self.dropout_M is not None:
+                    raw = hide(raw, present[:, m])
             if modality in self.transforms:
                 generator = batch_generator(self.seed, epoch, rows, modality)
                 raw = self.transforms[modality](raw, self.training, generator)
@@ -148,7 +153,7 @@ class DataModule(LightningDataModule):
             return
         manifest = self.dataset.load()
         manifest.check()
-        for warning in [*check_leakage(manifest), *check_classes(manifest)]:
+        for warning in [*manifest.notes, *check_leakage(manifest), *check_classes(manifest)]:
             rank_zero_warn(warning)
         names = manifest.spec.names
         self._dropout = rates_by_name("modality_dropout", self.modality_dropout, names)

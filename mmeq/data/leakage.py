@@ -10,6 +10,9 @@ from typing import Any
 from mmeq.data.manifest import PARTS, Manifest
 from mmeq.errors import MmeqError
 
+NAMED = 10
+"""Absent classes that are named; the others are counted."""
+
 
 def check_leakage(manifest: Manifest) -> list[str]:
     """Look for what lets a test set flatter a model.
@@ -69,9 +72,10 @@ def check_classes(manifest: Manifest) -> list[str]:
         seen = set(manifest.labels[manifest.rows(part)].tolist())
         absent = [c for k, c in enumerate(manifest.spec.classes) if k not in seen]
         if absent:
+            more = f" and {len(absent) - NAMED} more classes" if len(absent) > NAMED else ""
             found.append(
                 f"dataset {manifest.spec.name!r}: the {part} part has no sample of "
-                f"{', '.join(map(str, absent))}; enlarge it (dataset.fractions) or choose another "
-                "dataset.split_seed"
+                f"{', '.join(map(str, absent[:NAMED]))}{more}; enlarge it "
+                "(dataset.fractions) or choose another dataset.split_seed"
             )
     return found

@@ -31,10 +31,12 @@ class Manifest:
         split: N of train, validation, test and unused (numpy unicode).
         columns: modality → column; its raw batch is by kind: vector float32 [B, F]; sequence
             ``{"values": float32 [B, T, F], "length": int64 [B]}``; image uint8 [B, 3, H, W];
-            text list[str].
+            text list[str]; audio float32 [B, samples] or [B, F, T]; video uint8 [B, T, 3, H, W]
+            (flow: 2 channels).
         present: bool [N, M] in the order of ``spec.modalities``.
         groups: N names of what belongs together (a person, a scene), or None.
         grouped: the protocol promises that no group has samples in two parts.
+        notes: what the user shall know of the data: files that are missing, broken, not prepared.
     """
 
     spec: DatasetSpec
@@ -45,6 +47,7 @@ class Manifest:
     present: Tensor
     groups: list[str] | None = None
     grouped: bool = False
+    notes: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         """N."""

@@ -76,3 +76,14 @@ def complete_manifest(
         groups=groups,
         grouped=grouped,
     )
+
+
+def one_of(option: str, value: object, allowed: Sequence[object]) -> None:
+    """Refuse a value of an option that is none of those allowed.
+
+    Raises:
+        MmeqError: names option, value and the nearest valid one.
+    """
+    if value not in allowed:
+        hint = did_you_mean(str(value), [str(one) for one in allowed])
+        raise MmeqError(f"{option}={value}: there is none such{hint}")

@@ -18,12 +18,15 @@ class Modality:
         name: its name, as in the options and in every result.
         kind: one of `KINDS`; the backbone chooses the encoder by it.
         shape: of one sample as the data module gives it: vector ``(F,)``, sequence ``(T, F)``,
-            image ``(3, H, W)``, text ``()``.
+            image ``(3, H, W)``, text ``()``; audio ``(samples,)`` as waveform, ``(F, T)`` as
+            spectrogram; video ``(T, 3, H, W)``.
+        augmented: the data module changes it in training already; an encoder need not.
     """
 
     name: str
     kind: str
     shape: tuple[int, ...] = ()
+    augmented: bool = False
 
     def __post_init__(self) -> None:
         """Refuse a kind that no backbone could encode."""

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mmeq.data.manifest import PARTS, TRAIN, UNUSED
+from mmeq.data.manifest import PARTS, TRAIN, UNUSED, VALIDATION
 from mmeq.errors import MmeqError
 
-_PARTS_STREAM, _SUBSET_STREAM = 0, 1
+_PARTS_STREAM, _SUBSET_STREAM, _CARVE_STREAM = 0, 1, 2
 
 
 @dataclass(frozen=True)
@@ -88,8 +88,7 @@ class Split:
         else:
             parts = self._grouped(labels, len(classes), groups, random)
         split: np.ndarray = np.array(PARTS)[parts].astype("<U10")
-        if self.train_size is not None:
-            self._shrink(split, labels, classes)
+        shrink(split, labels, classes, self.train_size, self.seed)
         check_parts(split, labels, classes)
         return split
 
@@ -125,27 +124,73 @@ class Split:
         parts_N: np.ndarray = part_G[group_N]
         return parts_N
 
-    def _shrink(self, split: np.ndarray, labels: np.ndarray, classes: Sequence[str]) -> None:
-        """Mark what ``train_size`` leaves of the train part as unused, in place."""
-        assert self.train_size is not None
-        rows = np.flatnonzero(split == TRAIN)
-        if self.train_size > len(rows):
-            raise MmeqError(
-                f"train_size={self.train_size}: the train part has only {len(rows)} samples"
-            )
-        if self.train_size < len(classes):
-            raise MmeqError(
-                f"train_size={self.train_size} is smaller than the {len(classes)} classes: each "
-                "needs a sample"
-            )
-        available = np.bincount(labels[rows], minlength=len(classes))
-        _check_classes(available, classes)
-        # One for each class first, so that none is lost; the rest in proportion.
-        sizes = 1 + apportion(self.train_size - len(classes), available - 1)
-        random = np.random.default_rng([self.seed, _SUBSET_STREAM])
-        for label, size in enumerate(sizes):
-            mine = random.permutation(rows[labels[rows] == label])
-            split[mine[size:]] = UNUSED
+
+def shrink(
+    split: np.ndarray, labels: np.ndarray, classes: Sequence[str], size: int | None, seed: int
+) -> None:
+    """Keep so many samples of the train part, stratified, in place; the rest becomes unused.
+
+    Args:
+        split: the part of each sample [N].
+        labels: int [N].
+        classes: C names.
+        size: of the train part; None keeps all.
+        seed: of the draw; a smaller size is a subset of a larger one's, class by class.
+
+    Raises:
+        MmeqError: when the size does not fit.
+    """
+    if size is None:
+        return
+    rows = np.flatnonzero(split == TRAIN)
+    if size > len(rows):
+        raise MmeqError(f"train_size={size}: the train part has only {len(rows)} samples")
+    if size < len(classes):
+        raise MmeqError(
+            f"train_size={size} is smaller than the {len(classes)} classes: each needs a sample"
+        )
+    available = np.bincount(labels[rows], minlength=len(classes))
+    _check_classes(available, classes)
+    # One for each class first, so that none is lost; the rest in proportion.
+    sizes = 1 + apportion(size - len(classes), available - 1)
+    random = np.random.default_rng([seed, _SUBSET_STREAM])
+    for label, count in enumerate(sizes):
+        mine = random.permutation(rows[labels[rows] == label])
+        split[mine[count:]] = UNUSED
+
+
+def carve(
+    split: np.ndarray,
+    labels: np.ndarray,
+    share: float,
+    seed: int,
+    groups: Sequence[str] | None = None,
+) -> None:
+    """Make a validation part of a share of the train part, in place; test is never touched.
+
+    For published protocols that have no validation part.
+
+    Args:
+        split: the part of each sample [N].
+        labels: int [N].
+        share: of the train part, 0 < share < 1; stratified by class.
+        seed: another seed, another part.
+        groups: N names; whole groups go to the validation part.
+
+    Raises:
+        MmeqError: when the share makes no sense.
+    """
+    if not 0 < share < 1:
+        raise MmeqError(f"validation={share:g}: give a share of the train part between 0 and 1")
+    rows = np.flatnonzero(split == TRAIN)
+    cut = Split(seed, (1 - share - 1e-9, share, 1e-9))
+    count = int(labels.max(initial=0)) + 1
+    random = np.random.default_rng([seed, _CARVE_STREAM])
+    if groups is None:
+        parts = cut._stratified(labels[rows], count, random)
+    else:
+        parts = cut._grouped(labels[rows], count, [groups[row] for row in rows], random)
+    split[rows[parts == PARTS.index(VALIDATION)]] = VALIDATION
 
 
 def apportion(total: int, shares: Sequence[float] | np.ndarray) -> np.ndarray:

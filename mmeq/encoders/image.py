@@ -25,7 +25,8 @@ class ImageEncoder(nn.Module):
         channels: of the first block.
         blocks: how many; each halves H and W.
         dropout: before the projection.
-        augment: training images are shifted by up to 8 %, scaled by up to 10 % and mirrored.
+        augment: training images are shifted by up to 8 %, scaled by up to 10 % and mirrored,
+            unless the data module has done so by itself.
     """
 
     def __init__(
@@ -51,7 +52,7 @@ class ImageEncoder(nn.Module):
             width = out
         self.body = nn.Sequential(*body)
         self.project = nn.Sequential(nn.Dropout(dropout), nn.Linear(2 * width, dim))
-        self.augment = augment
+        self.augment = augment and not modality.augmented
 
     def transform(self, raw: Tensor, training: bool, generator: torch.Generator) -> Tensor:
         """Augment uint8 images [B, 3, H, W] for training; leave them as they are otherwise."""

@@ -5,7 +5,6 @@ Legend: N samples, S coalitions, M modalities, C classes.
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import zipfile
 from collections.abc import Mapping
@@ -34,18 +33,13 @@ def check_format(path: str | Path, option: str = "output") -> Path:
     """Return the path of a predictions file that could be written here.
 
     Raises:
-        MmeqError: for an ending other than .npz and .parquet, a folder, or parquet without pyarrow.
+        MmeqError: for an ending other than .npz and .parquet, or a folder.
     """
     path = Path(path)
     if path.suffix not in FORMATS:
         raise MmeqError(f"{option}={path}: give a name that ends in .npz or .parquet")
     if path.is_dir():
         raise MmeqError(f"{option}={path} is a folder: give the name of a file")
-    if path.suffix == ".parquet" and importlib.util.find_spec("pyarrow") is None:
-        raise MmeqError(
-            f"{option}={path}: parquet needs pyarrow, which is not installed: pip install "
-            f"'mmeq[parquet]', or give {option}={path.with_suffix('.npz')}"
-        )
     return path
 
 

@@ -136,7 +136,10 @@ def test_a_kind_that_the_backbone_lacks_is_named():
         modalities = ("clip", "words")
         kinds = {"clip": "video", "words": "text"}  # noqa: RUF012
 
-    problems = modalities(plain_tree(configuration()), Film())
+    tree = plain_tree(configuration())
+    assert modalities(tree, Film()) == []
+    del tree["backbone"]["encoders"]["video"]
+    problems = modalities(tree, Film())
     assert any("modality 'clip'" in p and "kind 'video'" in p for p in problems)
     assert not any("words" in p for p in problems)
 

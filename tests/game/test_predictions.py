@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 
 import numpy as np
@@ -20,15 +19,7 @@ from mmeq.game import (
 )
 from tests.game.helpers import CLASSES, FREQUENCIES, NAMES, synthetic, tensors
 
-FORMATS = [
-    "npz",
-    pytest.param(
-        "parquet",
-        marks=pytest.mark.skipif(
-            importlib.util.find_spec("pyarrow") is None, reason="pyarrow is not installed"
-        ),
-    ),
-]
+FORMATS = ["npz", "parquet"]
 
 
 def arrays(samples=90, **changes):
@@ -135,7 +126,7 @@ def test_what_cannot_be_measured_is_said(changes, said):
         measure_predictions(given)
 
 
-def test_files_that_are_none_are_refused(tmp_path, monkeypatch):
+def test_files_that_are_none_are_refused(tmp_path):
     with pytest.raises(MmeqError, match=r"ends in .npz or .parquet"):
         write_predictions(tmp_path / "p.csv", arrays())
     (tmp_path / "d.npz").mkdir()
@@ -149,9 +140,3 @@ def test_files_that_are_none_are_refused(tmp_path, monkeypatch):
     np.savez(tmp_path / "q.npz", logits=np.zeros(3))
     with pytest.raises(MmeqError, match="lacks coalitions, labels"):
         read_predictions(tmp_path / "q.npz")
-    found = importlib.util.find_spec
-    monkeypatch.setattr(
-        importlib.util, "find_spec", lambda name: None if name == "pyarrow" else found(name)
-    )
-    with pytest.raises(MmeqError, match="pip install 'mmeq\\[parquet\\]'"):
-        write_predictions(tmp_path / "p.parquet", arrays())
