@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import pytest
 import yaml
@@ -10,7 +11,10 @@ from hydra import compose, initialize_config_dir
 
 from mmeq.config import conf_dir, groups, validate
 
-NEEDED = {"method=unimodal": ["method.modality=${dataset.modalities.0}"]}
+NEEDED = {
+    "method=unimodal": ["method.modality=${dataset.modalities.0}"],
+    "dataset=manifest": [f"dataset.path={Path(__file__).parent / 'table.csv'}", "method=joint"],
+}
 CHOICES = [f"{group}={choice}" for group, choices in groups().items() for choice in choices]
 
 

@@ -1,0 +1,1 @@
+"""People's own data: a table of samples (CSV, JSON Lines, Parquet) and the files it names."""
