@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help train eval test quick check lint format bench table comparison times report wheel clean
+.PHONY: help train eval prepare inspect test quick check lint format bench table comparison times report wheel clean
 
 help: ## list these targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sort | \
@@ -18,6 +18,12 @@ train: $(VENV)/.installed ## set up and train (default: the main job on bundled 
 
 eval: $(VENV)/.installed ## evaluate a run again: make eval ARGS="run=runs/…"
 	$(BIN)/python -m mmeq.eval $(ARGS)
+
+prepare: $(VENV)/.installed ## decode media once: make prepare ARGS="dataset=cremad data_root=…"
+	$(BIN)/python -m mmeq.prepare $(ARGS)
+
+inspect: $(VENV)/.installed ## look at a dataset: make inspect ARGS="dataset=cremad data_root=…"
+	$(BIN)/python -m mmeq.inspect $(ARGS)
 
 test: $(VENV)/.installed-test ## set up and run all tests
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 $(ARGS)

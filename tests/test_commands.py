@@ -53,6 +53,10 @@ assert not heavy, heavy
         ("mmeq.eval", ["--cfg", "job"]),
         ("mmeq.predict", ["--help"]),
         ("mmeq.predict", ["--cfg", "job"]),
+        ("mmeq.prepare", ["--help"]),
+        ("mmeq.prepare", ["--cfg", "job"]),
+        ("mmeq.inspect", ["--help"]),
+        ("mmeq.inspect", ["--cfg", "job"]),
     ],
 )
 def test_questions_are_answered_at_once_and_without_torch(module, arguments, tmp_path):

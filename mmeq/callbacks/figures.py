@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -12,7 +11,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 
 from mmeq.callbacks.entries import best_epoch, report_entry
 from mmeq.callbacks.predictions import load_predictions
-from mmeq.files import read_jsonl, write_bytes
+from mmeq.files import read_jsonl
 from mmeq.loggers import log_figures
 
 if TYPE_CHECKING:
@@ -89,17 +88,10 @@ class Figures(Callback):
         self._write(trainer, figures)
 
     def _write(self, trainer: Trainer, figures: dict[str, Callable[[], Figure]]) -> None:
+        from mmeq.callbacks.plotting import save_figure
+
         paths = {
             name: save_figure(draw(), self.run_dir / "figures" / f"{name}.png")
             for name, draw in figures.items()
         }
         log_figures(trainer.loggers, paths, epoch=trainer.current_epoch)
-
-
-def save_figure(figure: Figure, path: str | Path) -> Path:
-    """Write a figure as PNG, atomically and without a display."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-
-    buffer = io.BytesIO()
-    FigureCanvasAgg(figure).print_png(buffer, metadata={"Software": None})
-    return write_bytes(path, buffer.getvalue())

@@ -87,8 +87,8 @@ class MissingModalities(Callback):
         )
 
     def _draw(self, trainer: Trainer, table: Mapping[str, Any]) -> None:
-        from mmeq.callbacks.figures import save_figure
         from mmeq.callbacks.plot_missing import plot_missing
+        from mmeq.callbacks.plotting import save_figure
 
         path = save_figure(plot_missing(table), self.run_dir / "figures" / "missing.png")
         log_figures(trainer.loggers, {"missing": path}, epoch=trainer.current_epoch)

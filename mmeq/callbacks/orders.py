@@ -174,7 +174,7 @@ class OrderStudy(Callback):
         if not trainer.is_global_zero:
             return
         from mmeq.callbacks import plot_orders
-        from mmeq.callbacks.figures import save_figure
+        from mmeq.callbacks.plotting import save_figure
         from mmeq.callbacks.terminal import emit
         from mmeq.loggers import log_figures
 

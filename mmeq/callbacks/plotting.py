@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import functools
+import io
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import ParamSpec
 
 import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+
+from mmeq.files import write_bytes
 
 P = ParamSpec("P")
 
@@ -71,3 +76,10 @@ def scale_of(game: str) -> tuple[float, str]:
     return {"nll": (1.0, "nats"), "accuracy": (100.0, "points"), "macro_f1": (100.0, "points")}.get(
         game, (1.0, "as measured")
     )
+
+
+def save_figure(figure: Figure, path: str | Path) -> Path:
+    """Write a figure as PNG, atomically and without a display."""
+    buffer = io.BytesIO()
+    FigureCanvasAgg(figure).print_png(buffer, metadata={"Software": None})
+    return write_bytes(path, buffer.getvalue())

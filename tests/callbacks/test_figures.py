@@ -13,7 +13,8 @@ import pytest
 from matplotlib.image import imread
 
 from mmeq.callbacks import plot_history, plot_results
-from mmeq.callbacks.figures import Figures, save_figure
+from mmeq.callbacks.figures import Figures
+from mmeq.callbacks.plotting import save_figure
 from mmeq.callbacks.predictions import Predictions
 from mmeq.callbacks.record import RunRecord
 from mmeq.callbacks.scheduler import ShapleyScheduler

@@ -10,9 +10,9 @@ import pytest
 import torch
 from matplotlib.image import imread
 
-from mmeq.callbacks.figures import save_figure
 from mmeq.callbacks.missing import MissingModalities, missing_lines
 from mmeq.callbacks.plot_missing import plot_missing
+from mmeq.callbacks.plotting import save_figure
 from mmeq.callbacks.predictions import Predictions
 from mmeq.callbacks.record import RunRecord
 from mmeq.callbacks.terminal import emit
