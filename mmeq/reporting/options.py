@@ -14,12 +14,13 @@ if TYPE_CHECKING:
 Options = Mapping[str, Any]
 GROUP = ("dataset", "missing")
 """Sections that say what the data are: a table of its own for each setting."""
-SEEDS = ("seed", "dataset.split_seed")
+SEEDS = ("seed", "dataset.split_seed", "dataset.fold")
 UNTOLD = (
     *SEEDS,
     "name",
     "resume",
     "data_root",
+    "prepared",
     "workers",
     "logger",
     "hydra",

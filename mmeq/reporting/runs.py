@@ -21,7 +21,7 @@ ENVIRONMENT = "environment.json"
 HARDWARE = ("device", "device_name", "processor", "threads", "devices")
 LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 Replicate = tuple[Any, Any]
-"""(seed, split_seed): runs of two methods that share it are a pair."""
+"""(seed, split): runs of two methods that share it are a pair."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Run:
         fusion: name.
         alone: the modality that it was trained on alone; None for a fused run.
         modalities: names.
-        replicate: (seed, split_seed).
+        replicate: (seed, split), see `split_of`.
         options: the configuration, flat.
         numbers: ``accuracy``, ``macro_f1``, ``nll``, ``edm``, ``missing``, ``seconds`` (an epoch)
             and ``memory`` (MiB); None where one is undefined or unknown.
@@ -119,7 +119,7 @@ def read_run(folder: Path, config: Mapping[str, Any]) -> Run:
             fusion=str(results["fusion"]),
             alone=alone(config),
             modalities=names,
-            replicate=(results["seed"], results.get("split_seed")),
+            replicate=(results["seed"], split_of(results)),
             options=flatten(config),
             numbers=numbers,
             without=removals(names, values),
@@ -155,8 +155,24 @@ def seedless(protocol: str) -> str:
     Examples:
         >>> seedless("stratified 60/20/20 split_seed=3 train_size=150; gaps train 30 %, seed 3")
         'stratified 60/20/20 train_size=150; gaps train 30 %'
+        >>> seedless("loso fold=2, validation 0.1 split_seed=0")
+        'loso, validation 0.1'
     """
-    return re.sub(r",? ?\b(split_seed=|seed[ =])\d+", "", protocol).strip()
+    return re.sub(r",? ?\b(fold=|split_seed=|seed[ =])\d+", "", protocol).strip()
+
+
+def split_of(named: Mapping[str, Any]) -> Any:  # noqa: ANN401 - a number, a text or None
+    """Return which of a protocol's splits a run had: its seed, and its fold where it has folds.
+
+    Args:
+        named: results, or the dataset section of a configuration.
+
+    Examples:
+        >>> split_of({"split_seed": 3}), split_of({"split_seed": 0, "fold": 2}), split_of({})
+        (3, '0, fold 2', None)
+    """
+    seed, fold = named.get("split_seed"), named.get("fold")
+    return seed if fold is None else f"{seed}, fold {fold}"
 
 
 def alone(config: Mapping[str, Any]) -> str | None:
@@ -195,5 +211,5 @@ def progress(folder: Path, config: Mapping[str, Any]) -> str:
     names = " · ".join(part[-2] if len(part) > 1 else part[0] for part in parts)
     trainer = config.get("trainer") or {}
     done, of = len(read_lines(folder / HISTORY)), trainer.get("max_epochs", "?")
-    split = config["dataset"].get("split_seed")
+    split = split_of(config["dataset"])
     return f"{names}, seed {config.get('seed')}, split {split}: {done} of {of} epochs"

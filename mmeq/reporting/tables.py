@@ -158,8 +158,10 @@ def make_rows(runs: Iterable[Run], ignored: Sequence[str]) -> list[Row]:
     return sorted(rows, key=lambda row: (row.first.alone is not None, row.label))
 
 
-def _place(replicate: Replicate) -> tuple[int, ...]:
-    return tuple(-1 if seed is None else seed for seed in replicate)
+def _place(replicate: Replicate) -> tuple[tuple[int, str], ...]:
+    return tuple(
+        (seed, "") if isinstance(seed, int) else (-1, str(seed or "")) for seed in replicate
+    )
 
 
 def _twice(one: Run, two: Run) -> str:
@@ -176,8 +178,10 @@ def overlap_share(run: Run) -> float | None:
     """Return test samples for each training sample, by the fractions of the dataset's split.
 
     Of the whole training part: that a run keeps only ``train_size`` of it makes its splits share
-    fewer samples, not more.
+    fewer samples, not more. None where the parts were given, whatever the fractions say.
     """
+    if "as given" in run.protocol:
+        return None
     fractions = str(run.options.get("dataset.fractions", "")).strip("[]").split(",")
     try:
         train, _, test = map(float, fractions)

@@ -98,6 +98,23 @@ def test_what_changes_no_training_splits_no_row(runs):
     assert list(rows(runs)) == ["joint", "joint · callbacks.scheduler.subset=0.2"]
 
 
+def test_the_folds_of_a_protocol_are_splits_of_one_row(runs):
+    for method, add in (("joint", 0.0), ("mla", 0.02)):
+        for fold, accuracy in ((1, 0.7), (2, 0.8), (3, 0.9)):
+            runs(
+                accuracy=accuracy + add,
+                method=method,
+                options={"dataset.fold": fold},
+                results={"fold": fold, "protocol": f"loso fold={fold}, split_seed=0"},
+            )
+    (table,) = compare(read(runs.home))
+    assert table.protocol == "loso"
+    joint, mla = table.rows
+    assert list(joint.runs) == [(0, f"0, fold {fold}") for fold in (1, 2, 3)]
+    assert joint.splits() == {f"0, fold {fold}" for fold in (1, 2, 3)}
+    assert mla.estimates["difference"].mean == pytest.approx(0.02)
+
+
 def test_a_tuned_option_can_be_ignored(runs):
     for seed, lr in enumerate((0.001, 0.01)):
         runs(seed=seed, options={"optim.optimizer.lr": lr})
