@@ -155,10 +155,11 @@ def seedless(protocol: str) -> str:
     Examples:
         >>> seedless("stratified 60/20/20 split_seed=3 train_size=150; gaps train 30 %, seed 3")
         'stratified 60/20/20 train_size=150; gaps train 30 %'
-        >>> seedless("loso fold=2, validation 0.1 split_seed=0")
-        'loso, validation 0.1'
+        >>> seedless("loso fold 2 (Session2 is test); validation 10 % split_seed=0")
+        'loso; validation 10 %'
     """
-    return re.sub(r",? ?\b(fold=|split_seed=|seed[ =])\d+", "", protocol).strip()
+    fold = r" ?\bfold[ =]\d+(?: \([^)]*\))?"
+    return re.sub(rf"{fold}|,? ?\b(split_seed=|seed[ =])\d+", "", protocol).strip()
 
 
 def split_of(named: Mapping[str, Any]) -> Any:  # noqa: ANN401 - a number, a text or None
