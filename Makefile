@@ -45,6 +45,7 @@ format: $(VENV)/.installed-test ## format the code
 bench: $(VENV)/.installed-test ## measure speed, as ratios, and the estimators (ARGS=--quick: short)
 	$(BIN)/python experiments/bench/bench.py $(ARGS)
 	$(BIN)/python experiments/bench/estimators.py $(ARGS)
+	$(BIN)/python experiments/bench/loading.py $(ARGS)
 
 table: $(VENV)/.installed-test ## the main table: what is missing of its runs, then the page (long)
 	$(BIN)/python experiments/main_table/run.py $(ARGS)

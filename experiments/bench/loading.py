@@ -6,6 +6,10 @@ CREMA-D-like clips: flv 480 × 360 at 30 frames a second with a grainy moving pi
 
 from __future__ import annotations
 
+import argparse
+import os
+import platform
+import statistics
 import tempfile
 import time
 import warnings
@@ -23,10 +27,12 @@ from torchvision.models import resnet18
 from mmeq.data.datamodule import DataModule
 from mmeq.data.media.preparing import prepare
 from mmeq.data.releases.cremad import CremaD
+from mmeq.files import write_json
 
 CODES = ("ANG", "DIS", "FEA", "HAP", "NEU", "SAD")
 RATE, SECONDS, FPS, SIZE = 16000, 2.5, 30, (480, 360)
-MIB = 2**20
+BATCH = 4
+HERE = Path(__file__).parent
 
 
 def write_corpus(root: Path, actors: int) -> int:
@@ -111,22 +117,35 @@ class Pair(nn.Module):
         return self.audio(inputs["audio"][:, None]) + film
 
 
-def steps(net: Pair, batches: Callable[[], Iterator[Any]], count: int) -> Callable[[], float]:
-    """A function that trains `count` steps and gives the seconds of one."""
-    optimizer = torch.optim.SGD(net.parameters(), lr=1e-3)
+class Steps:
+    """Trains a few steps; gives the seconds of one, and keeps the share spent waiting for data.
 
-    def run() -> float:
-        source = batches()
+    Args:
+        net: what is trained.
+        batches: makes an endless source of batches.
+        count: steps.
+    """
+
+    def __init__(self, net: Pair, batches: Callable[[], Iterator[Any]], count: int) -> None:
+        self.net, self.batches, self.count = net, batches, count
+        self.optimizer = torch.optim.SGD(net.parameters(), lr=1e-3)
+        self.waiting: list[float] = []
+
+    def __call__(self) -> float:
+        """Run."""
+        source, waited = self.batches(), 0.0
         next(source)  # workers start before the clock does
         start = time.perf_counter()
-        for _ in range(count):
+        for _ in range(self.count):
+            asked = time.perf_counter()
             batch = next(source)
-            optimizer.zero_grad(set_to_none=True)
-            nn.functional.cross_entropy(net(batch["inputs"]), batch["label"]).backward()
-            optimizer.step()
-        return (time.perf_counter() - start) / count
-
-    return run
+            waited += time.perf_counter() - asked
+            self.optimizer.zero_grad(set_to_none=True)
+            nn.functional.cross_entropy(self.net(batch["inputs"]), batch["label"]).backward()
+            self.optimizer.step()
+        seconds = time.perf_counter() - start
+        self.waiting.append(waited / seconds)
+        return seconds / self.count
 
 
 def endless(loader: Any) -> Iterator[Any]:
@@ -170,14 +189,18 @@ def lines(quick: bool) -> Iterator[dict[str, Any]]:
 def fed(root: Path, shards: Path, repeats: int) -> dict[str, Any]:
     """A ResNet-18 pair that waits for shards, against one that has its batches ready."""
     net = Pair()
-    loader = module(root, shards, 8, 1).train_dataloader()
+    loader = module(root, shards, BATCH, 1).train_dataloader()
     kept = list(loader)[:2]
-    return ratio(
+    shards_first = Steps(net, lambda: endless(loader), 3)
+    line = ratio(
         "ResNet-18 pair fed from shards by one worker / from memory, a step",
-        steps(net, lambda: endless(loader), 4),
-        steps(net, lambda: endless(kept), 4),
+        shards_first,
+        Steps(net, lambda: endless(kept), 3),
         repeats,
     )
+    line["waiting"] = statistics.median(shards_first.waiting)
+    print(f"  share of a step spent waiting for data: {100 * line['waiting']:.2f} %", flush=True)
+    return line
 
 
 def flat(data: DataModule, epochs: int = 6) -> dict[str, Any]:
@@ -190,3 +213,30 @@ def flat(data: DataModule, epochs: int = 6) -> dict[str, Any]:
     line = {"name": "anonymous memory (MiB) after epochs 1 to 6 of reading shards", "mib": grown}
     print(f"{line['name']:<66} {' '.join(f'{mib:.0f}' for mib in grown)}", flush=True)
     return line
+
+
+def main() -> None:
+    """Measure, print and write."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="fewer clips and repeats")
+    parser.add_argument("--threads", type=int, default=os.cpu_count())
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    results = {
+        "environment": {
+            "python": platform.python_version(),
+            "torch": torch.__version__,
+            "av": av.__version__,
+            "machine": platform.machine(),
+            "threads": arguments.threads,
+        },
+        "quick": arguments.quick,
+        "lines": list(lines(arguments.quick)),
+    }
+    path = HERE / ("loading-quick.json" if arguments.quick else "loading.json")
+    write_json(path, results)
+    print(f"written to {path}")
+
+
+if __name__ == "__main__":
+    main()

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from omegaconf import DictConfig
 
 from mmeq.config.combinations import roots
+from mmeq.config.formats import fit_formats
 from mmeq.config.instantiate import instantiate, prepared
 from mmeq.config.schema import MONITORS
 from mmeq.config.validate import Tree, plain_tree
@@ -97,8 +98,10 @@ def build_data(tree: Tree) -> DataModule:
     """Build and set up the data module, transforms of the encoders still unknown."""
     from mmeq.data.datamodule import DataModule
 
+    dataset = instantiate(tree["dataset"], **roots(tree))
+    fit_formats(dataset, tree["backbone"])
     datamodule = DataModule(
-        dataset=instantiate(tree["dataset"], **roots(tree)),
+        dataset=dataset,
         batch_size=tree["batch_size"],
         workers=tree["workers"],
         seed=tree["seed"],

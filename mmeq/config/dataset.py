@@ -7,6 +7,7 @@ from typing import Any
 from omegaconf import DictConfig
 
 from mmeq.config.combinations import dry, roots
+from mmeq.config.formats import fit_formats
 from mmeq.config.instantiate import instantiate
 from mmeq.config.paths import groups
 from mmeq.config.schema import SUPPLIED
@@ -19,7 +20,8 @@ def dataset_of(cfg: DictConfig) -> Any:  # noqa: ANN401 - what the node names
 
     Args:
         cfg: with ``dataset``, and ``data_root`` and ``prepared`` (texts or null), which the dataset
-            is given if it takes them.
+            is given if it takes them; with ``backbone``, whose encoders may need media in another
+            form than the dataset's own.
 
     Raises:
         MmeqError: no dataset is named, or an option of it is unknown, mistyped, missing or refused;
@@ -44,4 +46,7 @@ def dataset_of(cfg: DictConfig) -> Any:  # noqa: ANN401 - what the node names
         unique = list(dict.fromkeys(problems))
         head = [] if len(unique) == 1 else [f"{len(unique)} mistakes in the configuration:"]
         raise MmeqError("\n  - ".join([*head, *unique]))
+    backbone = tree.get("backbone")
+    if backbone is not None:
+        fit_formats(dataset, backbone)
     return dataset

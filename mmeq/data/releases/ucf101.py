@@ -115,7 +115,7 @@ class Ucf101(MediaDataset):
                     f"{examples(lost)}"
                 )
         return Listing(
-            protocol=self.carving.describe(f"official list {self.fold}"),
+            protocol=self.carving.describe(f"official fold {self.fold}"),
             classes=classes,
             ids=[film.stem for film in films],
             labels=label_N,

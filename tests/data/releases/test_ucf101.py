@@ -42,7 +42,7 @@ def test_the_official_lists(whole, fold):
     for one, part, label in zip(listing.ids, listing.split, listing.labels, strict=True):
         assert (part == "test") == (official[one] == "test")
         assert listing.classes[label] == whole["labels"][one]
-    assert f"official list {fold}" in listing.protocol
+    assert f"official fold {fold}" in listing.protocol
     known = {1: "9,537", 2: "9,586", 3: "9,624"}[fold]
     assert f"(official: {known})" in listing.notes[0]
 
