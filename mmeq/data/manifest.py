@@ -13,10 +13,11 @@ import torch
 from torch import Tensor
 
 from mmeq.data.columns import Column
+from mmeq.data.spec import UNUSED as UNUSED
 from mmeq.data.spec import DatasetSpec
 from mmeq.errors import MmeqError
 
-TRAIN, VALIDATION, TEST, UNUSED = "train", "validation", "test", "unused"
+TRAIN, VALIDATION, TEST = "train", "validation", "test"
 PARTS = (TRAIN, VALIDATION, TEST)
 
 

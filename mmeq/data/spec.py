@@ -7,6 +7,8 @@ from typing import Any
 
 from mmeq.errors import MmeqError, did_you_mean
 
+UNUSED = "unused"
+"""The part of samples that no part uses."""
 KINDS = ("audio", "video", "image", "text", "vector", "sequence")
 
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from mmeq.data.spec import UNUSED
 from mmeq.errors import MmeqError
 
 
@@ -78,3 +80,8 @@ class Blob:
 
     data: np.ndarray
     shape: tuple[int, ...]
+
+
+def used(cells: Sequence[Clip | None], split: np.ndarray) -> list[Clip | None]:
+    """Return the clips, None for those of samples that no part uses: nobody looks at them."""
+    return [None if part == UNUSED else c for c, part in zip(cells, split.tolist(), strict=True)]

@@ -15,7 +15,7 @@ import torch
 
 from mmeq.data.columns import Column, TextColumn
 from mmeq.data.manifest import UNUSED, Manifest
-from mmeq.data.media.clip import Clip
+from mmeq.data.media.clip import Clip, used
 from mmeq.data.media.column import MediaColumn
 from mmeq.data.media.formats import Format
 from mmeq.data.media.presence import Found, look
@@ -89,8 +89,8 @@ class MediaDataset(ABC):
         modalities: Sequence[str] | None,
         formats: Mapping[str, Format],
     ) -> None:
-        self.data_root = None if data_root is None else Path(data_root).absolute()
-        self._prepared = None if prepared is None else Path(prepared).absolute()
+        self.data_root = None if data_root is None else Path(data_root).expanduser().absolute()
+        self._prepared = None if prepared is None else Path(prepared).expanduser().absolute()
         self.modalities = choose(self.name, modalities, tuple(self.all_kinds))
         self.kinds = {name: self.all_kinds[name] for name in self.modalities}
         self.formats = {name: formats[name] for name in self.modalities if name in formats}
@@ -153,7 +153,7 @@ class MediaDataset(ABC):
         for m, name in enumerate(self.modalities):
             cells, kind = listing.cells[name], self.kinds[name]
             if name in self.formats:
-                clips: list[Clip | None] = list(cells)  # type: ignore[arg-type]
+                clips = used(cells, listing.split)  # type: ignore[arg-type]
                 format = self.formats[name]
                 store = Store(self.prepared, format)
                 found = look(clips, format, store, self.prepared)

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from mmeq.data.media.accounts import SAID, Lost, Place, Report, account
-from mmeq.data.media.clip import Clip
+from mmeq.data.media.clip import Clip, used
 from mmeq.data.media.locks import Inherited, locked
 from mmeq.data.media.pool import Outcome, decode_all
 from mmeq.data.media.progress import Progress, Stop, stoppable
@@ -63,7 +63,8 @@ def prepare(
         )
     begun, listing = time.monotonic(), dataset.listing()
     root: Path = dataset.prepared
-    places = _places(dataset.formats, listing.cells, part)
+    clips = {name: used(listing.cells[name], listing.split) for name in dataset.formats}
+    places = _places(dataset.formats, clips, part)
     folders = [folder_of(root, place.format) for place in places]
     with _used(root), stoppable() as stop:
         for place, folder in zip(places, folders, strict=True):
@@ -129,13 +130,13 @@ def in_part(name: str, part: tuple[int, int]) -> bool:
 
 
 def _places(
-    formats: Mapping[str, Any], cells: Mapping[str, Any], part: tuple[int, int]
+    formats: Mapping[str, Any], clips: Mapping[str, Any], part: tuple[int, int]
 ) -> list[Place]:
     """Put modalities of one format together, each with its clips of this part."""
     places: dict[Path, Place] = {}
     for name, format in formats.items():
         place = places.setdefault(folder_of(Path(), format), Place(format))
-        place.clips[name] = [c for c in cells[name] if c is not None and in_part(c.name, part)]
+        place.clips[name] = [c for c in clips[name] if c is not None and in_part(c.name, part)]
     return list(places.values())
 
 
@@ -202,15 +203,14 @@ class _Run:
     def _open(self) -> Iterator[Task]:
         """Clips of which the store has nothing; notes the first that is known to be lost."""
         for number, place in enumerate(self.places):
-            store, taken = Store(self.root, place.format), set[str]()
+            store = Store(self.root, place.format)
             for clip in dict.fromkeys(clip for some in place.clips.values() for clip in some):
                 key = place.keys.get(clip)
                 if key is None:
                     self._note(place, clip, *place.lost[clip])
                 elif (entry := store.find(key)) is not None:
                     self._note(place, clip, entry.status, entry.reason)
-                elif key not in taken:
-                    taken.add(key)
+                else:
                     yield Task(number, clip, key)
 
     def decode(self, workers: int, locks: list[Inherited]) -> Outcome:

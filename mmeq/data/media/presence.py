@@ -15,6 +15,7 @@ from pathlib import Path
 from mmeq.data.media.clip import Absent, Broken, Clip
 from mmeq.data.media.formats import Format
 from mmeq.data.media.store import ABSENT, BROKEN, OK, Status, Store
+from mmeq.errors import MmeqError
 from mmeq.files import json_line, read_jsonl, write_text
 
 THREADS = 8
@@ -60,12 +61,19 @@ class Found:
             ("files are broken", list(self.broken)),
         ):
             if rows:
+                # one file may hold many clips (a dialog): it is named, and as a file counted, once
+                reasons = dict[str, str]()
+                for row in rows:
+                    reasons.setdefault(self.names[row], self.broken.get(row, ""))
                 shown = [
-                    self.names[row] + (f" ({self.broken[row]})" if row in self.broken else "")
-                    for row in rows[:examples]
+                    name + (f" ({why})" if why else "")
+                    for name, why in list(reasons.items())[:examples]
                 ]
-                more = " …" if len(rows) > examples else ""
-                out.append(f"modality {modality!r}: {len(rows)} {what}: {', '.join(shown)}{more}")
+                more = " …" if len(reasons) > examples else ""
+                clips = "" if len(reasons) == len(rows) else f" (of {len(rows)} clips)"
+                out.append(
+                    f"modality {modality!r}: {len(reasons)} {what}{clips}: {', '.join(shown)}{more}"
+                )
         return out
 
 
@@ -77,6 +85,9 @@ def look(clips: Sequence[Clip | None], format: Format, store: Store, prepared: P
         format: of the modality.
         store: what was prepared; what it tells of a clip is believed.
         prepared: folder where looks into files are remembered, if it can be written.
+
+    Raises:
+        MmeqError: the system refuses to show a file.
     """
     found = Found([None] * len(clips), [float("nan")] * len(clips))
     open_rows: dict[int, str] = {}
@@ -89,9 +100,8 @@ def look(clips: Sequence[Clip | None], format: Format, store: Store, prepared: P
         except (FileNotFoundError, NotADirectoryError):
             found.missing.append(row)
             continue
-        except OSError as error:
-            found.broken[row] = f"cannot be read: {error.strerror}"
-            continue
+        except OSError as error:  # it may pass, so it makes no gap in the data
+            raise MmeqError(f"{clip.path} cannot be read: {error.strerror or error}") from error
         if (entry := store.find(key)) is None:
             open_rows[row] = key
         else:

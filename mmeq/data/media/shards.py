@@ -150,9 +150,9 @@ def read_small(path: Path, key: str) -> Small:
     )
 
 
-def _fixed(column: Any, dtype: str) -> np.ndarray[Any, Any]:  # noqa: ANN401 - pyarrow's
+def _fixed(column: Any, dtype: str) -> np.ndarray:  # noqa: ANN401 - pyarrow's
     """Copy a column of fixed width out of the file's buffer."""
-    return np.frombuffer(column.buffers()[1], dtype, count=len(column)).copy()
+    return np.array(np.frombuffer(column.buffers()[1], dtype, count=len(column)))
 
 
 def _first_line(error: Exception) -> str:

@@ -45,6 +45,8 @@ class Bytes:
         return float(len(data))
 
     def read(self, clip):
+        if self.slow:
+            (clip.path.parent / "reading").touch()  # tells a test that it has begun
         time.sleep(self.slow)
         data = clip.path.read_bytes()
         if data.startswith(b"late"):
@@ -94,8 +96,11 @@ class Toy:
         ]
 
     def listing(self):
-        cells = {name: [*self.clips(), None] for name in self.formats}
-        return SimpleNamespace(cells=cells, notes=["a note"])
+        clips = [*self.clips(), None]
+        split = np.array(["train"] * len(clips))
+        return SimpleNamespace(
+            cells=dict.fromkeys(self.formats, clips), split=split, notes=["a note"]
+        )
 
 
 if __name__ == "__main__":  # preparing_toy.py <root> <workers> <slow> <part>

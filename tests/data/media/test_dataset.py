@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import ClassVar
 
@@ -15,6 +16,8 @@ from mmeq.data.datamodule import DataModule
 from mmeq.data.leakage import check_leakage
 from mmeq.data.media.clip import Absent, Blob, Broken, Clip
 from mmeq.data.media.dataset import Listing, MediaDataset
+from mmeq.data.media.preparing import prepare
+from mmeq.data.media.presence import Found
 from mmeq.errors import MmeqError
 
 
@@ -148,6 +151,24 @@ def test_what_cannot_be_used_is_absent_and_named(root):
     manifest.check()
 
 
+def test_a_file_of_many_clips_is_named_and_counted_once():
+    names = dict(enumerate(["a.avi", "a.avi", "b.avi", "a.avi", "c.avi", "d.avi", "d.avi"]))
+    found = Found([None] * 7, [math.nan] * 7, missing=[0, 1, 2, 3], names=names)
+    found.broken = {4: "empty file", 5: "no picture", 6: "truncated"}
+    assert found.notes("video", 1) == [
+        "modality 'video': 2 files are missing (of 4 clips): a.avi …",
+        "modality 'video': 2 files are broken (of 3 clips): c.avi (empty file) …",
+    ]
+    assert "c.avi (empty file), d.avi (no picture)" in found.notes("video", 3)[1]
+
+
+def test_a_tilde_stands_for_the_home_folder(root, monkeypatch):
+    monkeypatch.setenv("HOME", str(root.parent))
+    data = Toy(f"~/{root.name}")
+    assert data.data_root == root
+    assert len(data.load()) == 12
+
+
 def test_a_sample_of_nothing_is_left_out_with_its_name(root):
     sound(root, 2, b"")
     manifest = Toy(root, no_text=[2, 3]).load()
@@ -166,6 +187,15 @@ def test_unused_samples_are_dropped_without_a_word(root):
     manifest = Toy(root, modalities=["sound"], unused=[0, 6]).load()
     assert manifest.ids == [f"s{n}" for n in range(12) if n not in (0, 6)]
     assert "left out" not in "\n".join(manifest.notes)
+
+
+def test_prepare_leaves_out_what_no_part_uses(root):
+    data = Toy(root, unused=[0, 6])
+    report = prepare(data, workers=1)
+    assert report.decoded == 10
+    notes = "\n".join(data.load().notes)
+    assert "not prepared" not in notes
+    assert "2 of 12 clips are not prepared" in "\n".join(Toy(root).load().notes)
 
 
 def test_columns_in_memory_and_any_choice_of_modalities(root):

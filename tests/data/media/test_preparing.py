@@ -175,7 +175,7 @@ def test_killed_at_random_moments(root, tmp_path, kill):
         process.communicate()
         grown()
         kept.append({path.name for path in shards_of(folder)})
-    assert 3 <= len(kept[-1]), "no kill came in the middle"
+    assert len(kept[-1]) >= 3, "no kill came in the middle"
     assert len(Store(toy.prepared, Bytes())) < 60, "the kills came when all was over"
     assert "finished True" in finish(start(root))
     assert_whole(toy)
@@ -212,6 +212,7 @@ def test_killed_while_a_shard_is_written(root):
     assert_whole(toy)
 
 
+@pytest.mark.slow
 def test_parts_side_by_side_are_the_whole(root):
     processes = [start(root, workers=1, part=f"{i}/3") for i in (1, 2, 3)]
     decoded = [int(finish(process).split()[-1]) for process in processes]
@@ -402,9 +403,9 @@ def test_workers_that_cannot_start_are_not_started_for_ever(root, tmp_path, monk
 def test_a_signal_ends_it_with_what_is_decoded_written(root, number):
     process = start(root, workers=2, slow=0.3, start_new_session=True)
     folder = folder_of(Toy(root).prepared, Bytes())
-    while not folder.exists():
+    while not (root / "reading").exists():
         time.sleep(0.01)
-    time.sleep(3.0)
+    time.sleep(1.0)
     os.killpg(process.pid, number)  # as a terminal and a scheduler do: the workers get it too
     begun = time.monotonic()
     out, err = process.communicate(timeout=60)
@@ -454,15 +455,13 @@ def test_the_lock_lasts_as_long_as_a_worker(root, monkeypatch):
     process = start(root, workers=1, slow=1000.0)
     name = folder_of(Toy(root).prepared, Bytes()).name
     begun = time.monotonic()
-    worker = None
     children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
     if not children.exists():
         process.kill()
         pytest.skip("/proc tells no children")
-    while worker is None and time.monotonic() - begun < 60:
-        pids = [int(pid) for pid in children.read_text().split()]
-        worker = next((pid for pid in pids if _mains(pid)), None)
+    while not (root / "reading").exists() and time.monotonic() - begun < 60:
         time.sleep(0.05)
+    worker = next(int(pid) for pid in children.read_text().split() if _mains(int(pid)))
     os.kill(worker, signal.SIGSTOP)
     process.kill()
     process.wait()
@@ -474,7 +473,7 @@ def test_the_lock_lasts_as_long_as_a_worker(root, monkeypatch):
             pass
     finally:
         os.kill(worker, signal.SIGCONT)
-    process.communicate()  # until the worker has let go of the pipes too
+    process.communicate(timeout=30)  # until the worker has let go of the pipes too
     monkeypatch.setattr(locks, "PATIENCE", 5.0)
     with locked(Toy(root).prepared, [name], (1, 1)):
         assert not alive(worker)
