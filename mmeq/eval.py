@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     import numpy as np
 
 OPTIONS = ("run", "checkpoint", "split", "inference", "missing", "missing_rate", "missing_seed")
-OPTIONS += ("unimodal", "output", "accelerator", "batch_size", "workers")
+OPTIONS += ("unimodal", "output", "accelerator", "batch_size", "workers", "data_root", "prepared")
 TOLERANCE = 1e-6
 """Largest difference that another device, batch size or precision of sums may make."""
 

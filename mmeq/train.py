@@ -37,7 +37,7 @@ def single(cfg: DictConfig) -> float:
     try:
         # a sweep takes up only what has the job's configuration
         overrides = [] if resume and cli.sweeping() else cli.given_overrides()
-        cfg = runs.resumed(cfg, overrides)
+        cfg = runs.resumed(runs.anchored(cfg), overrides)
         validate(cfg)
         cli.refuse_impossible_launch(cfg.trainer)
         if not resume:

@@ -85,16 +85,18 @@ def trained_config(folder: Path, options: DictConfig, option: str = "run") -> Di
 
     Args:
         folder: the run folder.
-        options: ``accelerator``, ``workers``, ``batch_size`` and ``inference`` (null: the run's).
+        options: ``accelerator``, ``workers``, ``batch_size``, ``inference``, ``data_root`` and
+            ``prepared`` (null: the run's).
         option: that named the folder.
     """
     trained = runs.read_config(folder, option=option)
     trained.trainer.accelerator, trained.workers = options.accelerator, options.workers
     trained.trainer.devices = trained.trainer.num_nodes = 1
     trained.trainer.limit_test_batches = None  # every sample of the part
-    for key in ("batch_size", "inference"):
+    for key in ("batch_size", "inference", "data_root", "prepared"):
         if options.get(key) is not None:
             trained[key] = options[key]
+    trained = runs.anchored(trained)
     validate(trained)
     return trained
 

@@ -30,6 +30,20 @@ HARMLESS = (
 """What may change when a run goes on, without making it another run."""
 
 
+def anchored(cfg: DictConfig) -> DictConfig:
+    """Return the configuration with absolute paths of data: a run can be opened from any folder.
+
+    Args:
+        cfg: as composed.
+    """
+    cfg = cfg.copy()
+    for key in ("data_root", "prepared", "dataset.path"):
+        given = OmegaConf.select(cfg, key)
+        if isinstance(given, str) and given != "???":
+            OmegaConf.update(cfg, key, str(Path(given).expanduser().absolute()))
+    return cfg
+
+
 def resumed(cfg: DictConfig, overrides: list[str]) -> DictConfig:
     """Return the configuration to train: ``cfg`` itself, or the one of the resumed folder.
 

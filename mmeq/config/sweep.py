@@ -15,7 +15,7 @@ from typing import Any
 from omegaconf import DictConfig
 
 from mmeq.config.alone import difference
-from mmeq.config.runs import HARMLESS, MARKS, read_config
+from mmeq.config.runs import HARMLESS, MARKS, anchored, read_config
 from mmeq.config.validate import plain_tree
 from mmeq.errors import MmeqError
 
@@ -99,7 +99,8 @@ def locked(path: Path) -> Iterator[bool]:
 
 def changed(cfg: DictConfig, folder: Path) -> str:
     """Say in which option the folder's run and the job differ first; empty for none."""
-    here, there = plain_tree(cfg), plain_tree(read_config(folder, option="hydra.sweep.dir"))
+    there = plain_tree(read_config(folder, option="hydra.sweep.dir"))
+    here = plain_tree(anchored(cfg))
     for option in {*HARMLESS, "resume"} - {"trainer.max_epochs"}:
         for tree in (here, there):
             *sections, last = option.split(".")

@@ -76,6 +76,6 @@ def check_classes(manifest: Manifest) -> list[str]:
             found.append(
                 f"dataset {manifest.spec.name!r}: the {part} part has no sample of "
                 f"{', '.join(map(str, absent[:NAMED]))}{more}; enlarge it "
-                "(dataset.fractions) or choose another dataset.split_seed"
+                "(dataset.fractions or validation, where it has them) or choose another split_seed"
             )
     return found

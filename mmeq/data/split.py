@@ -13,6 +13,8 @@ import numpy as np
 from mmeq.data.manifest import PARTS, TRAIN, UNUSED, VALIDATION
 from mmeq.errors import MmeqError
 
+NAMED = 10
+"""Classes that an error names; the others are counted."""
 _PARTS_STREAM, _SUBSET_STREAM, _CARVE_STREAM = 0, 1, 2
 
 
@@ -231,7 +233,8 @@ def _check_classes(counts: np.ndarray, classes: Sequence[str]) -> None:
     """Refuse a train part that lacks a class."""
     lost = [str(classes[label]) for label in np.flatnonzero(counts == 0).tolist()]
     if lost:
+        more = f" and {len(lost) - NAMED} more" if len(lost) > NAMED else ""
         raise MmeqError(
-            f"no sample of class {', '.join(map(repr, lost))} in the train part: try another "
-            "split_seed or larger train fraction, or leave the class out"
+            f"no sample of class {', '.join(map(repr, lost[:NAMED]))}{more} in the train part: try "
+            "another split_seed or larger train fraction, or leave the class out"
         )

@@ -141,3 +141,22 @@ def test_damaged_files_are_told_by_name_and_left_out(warm, tmp_path):
     assert sounds[20].stem in trained.stderr
     assert "3 files are broken" in trained.stderr
     assert "1 files are missing" in trained.stderr
+
+
+@pytest.mark.slow
+def test_a_run_is_opened_from_any_folder_and_with_data_that_were_moved(warm, tmp_path):
+    (tmp_path / "here").mkdir()
+    facts = write_mvsa(tmp_path / "release", each=6)
+    options = options_of("mvsa", "../release", facts)
+    run = tmp_path / "run"
+    done = warm("mmeq.train", *options, f"hydra.run.dir={run}", cwd=tmp_path / "here")
+    assert done.status == 0, done.stderr
+    again = warm("mmeq.eval", f"run={run}", "accelerator=cpu", cwd=tmp_path)
+    assert "agrees with results.json exactly" in again.stdout, again.stderr
+    (tmp_path / "release").rename(tmp_path / "moved")
+    lost = warm("mmeq.eval", f"run={run}", "accelerator=cpu", cwd=tmp_path)
+    assert lost.status == 2
+    assert "there is no such folder" in lost.stderr
+    told = [f"run={run}", "data_root=moved", "accelerator=cpu"]
+    again = warm("mmeq.eval", *told, cwd=tmp_path)
+    assert "agrees with results.json exactly" in again.stdout, again.stderr

@@ -107,7 +107,7 @@ def look(clips: Sequence[Clip | None], format: Format, store: Store, prepared: P
         else:
             _note(found, row, key, entry.status, entry.reason, entry.seconds)
     if open_rows:
-        looks = _Looks(prepared, format.kind)
+        looks = _Looks(prepared, format)
         for row, status, reason, seconds in looks.all(clips, open_rows, format):
             _note(found, row, open_rows[row], status, reason, seconds)
             found.unprepared += status == OK
@@ -126,16 +126,20 @@ def _note(found: Found, row: int, key: str, status: Status, reason: str, seconds
 
 
 class _Looks:
-    """Looks into files, remembered in ``<prepared>/looks-<kind>.jsonl``.
+    """Looks into files, remembered in ``<prepared>/looks-<kind>-<versions>.jsonl``.
+
+    Another version of the decoders looks again: it may open what this one cannot.
 
     Args:
         prepared: the folder.
-        kind: of the clips.
+        format: of the clips.
     """
 
-    def __init__(self, prepared: Path, kind: str) -> None:
-        self.path = prepared / f"looks-{kind}.jsonl"
-        self.kind = kind
+    def __init__(self, prepared: Path, format: Format) -> None:
+        stored = format.stored()
+        versions = [stored[key] for key in ("version", "libavcodec", "pillow") if key in stored]
+        self.path = prepared / f"looks-{'-'.join(map(str, [format.kind, *versions]))}.jsonl"
+        self.kind = format.kind
         self.known: dict[str, tuple[Status, str, float]] = {}
         for line in read_jsonl(self.path):
             seconds = line["seconds"]

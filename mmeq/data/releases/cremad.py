@@ -53,7 +53,8 @@ class CremaD(MediaDataset):
         prepared: folder of prepared clips; None: ``<data_root>/mmeq-prepared``.
         modalities: any of audio, video; None takes both.
         protocol: see above.
-        train_list: path of the `ogm` protocol's train list, rows ``name,EMO`` without extension.
+        train_list: path of the `ogm` protocol's train list, rows ``name,EMO`` without extension;
+            a relative one begins at `data_root`, so that a run can be reopened from anywhere.
         test_list: the same of its test list.
         audio_files: ``wav`` or ``mp3``.
         fractions: of train, validation and test (`speaker_independent`, `random`).
@@ -95,6 +96,8 @@ class CremaD(MediaDataset):
             raise MmeqError("protocol=ogm needs the paths of its lists: train_list and test_list")
         if protocol != "ogm" and (train_list is not None or test_list is not None):
             raise MmeqError(f"train_list and test_list are for protocol=ogm, not {protocol}")
+        if grouped and protocol == "random":
+            raise MmeqError("grouped=true keeps actors apart, which protocol=random does not do")
         super().__init__(
             data_root,
             prepared,
@@ -161,8 +164,9 @@ class CremaD(MediaDataset):
     def _given(self, ids: list[str]) -> tuple[np.ndarray, list[str]]:
         """Return the part of each sample by the user's lists, and notes."""
         part_of: dict[str, str] = {}
-        for part, path in self.lists.items():
-            for line, name, label in names.rows(Path(str(path)), part):
+        for part, given in self.lists.items():
+            path = (self.data_root or Path()) / str(given)
+            for line, name, label in names.rows(path, part):
                 if name in part_of:
                     raise MmeqError(f"{path}, line {line}: {name} is listed a second time")
                 if label != names.parse(name, f"{path}, line {line}: ")[2]:

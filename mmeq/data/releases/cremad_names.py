@@ -12,6 +12,7 @@ from pathlib import Path
 
 from mmeq.data.media.clip import Clip
 from mmeq.data.releases.known import examples
+from mmeq.data.releases.release import entries, text_lines
 from mmeq.errors import MmeqError, did_you_mean
 
 CLASSES = ("NEU", "HAP", "SAD", "FEA", "DIS", "ANG")
@@ -25,7 +26,7 @@ _POINTER = b"version https://git-lfs"
 def files(folder: Path) -> dict[str, Path]:
     """Stem → media file of a folder."""
     suffix = SUFFIX[folder.name]
-    found = [path for path in sorted(folder.iterdir()) if not path.name.startswith(".")]
+    found = [path for path in entries(folder) if not path.name.startswith(".")]
     return {whole(path.stem): path for path in found if path.suffix.lower() == suffix}
 
 
@@ -61,8 +62,10 @@ def parse(name: str, where: str = "") -> tuple[str, str, str, str]:
 
 def table(path: Path) -> list[str]:
     """The names that ``SentenceFilenames.csv`` lists."""
-    with path.open(newline="", encoding="utf-8-sig") as stream:
-        rows = list(csv.reader(stream))
+    try:
+        rows = list(csv.reader(text_lines(path)))
+    except csv.Error as error:
+        raise MmeqError(f"{path}: no CSV: {error}") from error
     header = rows[0] if rows else []
     if "Filename" not in header:
         raise MmeqError(f"{path}: the header is {','.join(header)!r}, expected a column Filename")
@@ -82,9 +85,11 @@ def table(path: Path) -> list[str]:
 def rows(path: Path, part: str) -> list[tuple[int, str, str]]:
     """Return line number, name and label of each row of a given list."""
     if not path.is_file():
-        raise MmeqError(f"{part}_list={path}: there is no such file")
+        raise MmeqError(
+            f"{part}_list={path}: there is no such file (a relative path begins at data_root)"
+        )
     out = []
-    for line, text in enumerate(path.read_text(encoding="utf-8-sig").splitlines(), 1):
+    for line, text in enumerate(text_lines(path), 1):
         if not text.strip():
             continue
         name, comma, label = (cell.strip() for cell in text.partition(","))
@@ -94,6 +99,8 @@ def rows(path: Path, part: str) -> list[tuple[int, str, str]]:
                 f"{', '.join(CLASSES)}"
             )
         out.append((line, whole(name), label))
+    if not out:
+        raise MmeqError(f"{part}_list={path}: the list has no clip")
     return out
 
 
@@ -129,9 +136,13 @@ def refuse_pointer(clips: list[Clip]) -> None:
     first = next((clip for clip in clips if clip.path.is_file()), None)
     if first is None:
         return
-    with first.path.open("rb") as stream:
-        if stream.read(len(_POINTER)) == _POINTER:
-            raise MmeqError(
-                f"{first.path} is a Git LFS pointer, not a media file: the repository was "
-                "downloaded without its content; run git lfs pull in a clone of it"
-            )
+    try:
+        with first.path.open("rb") as stream:
+            begin = stream.read(len(_POINTER))
+    except OSError as error:
+        raise MmeqError(f"{first.path} cannot be read: {error.strerror or error}") from error
+    if begin == _POINTER:
+        raise MmeqError(
+            f"{first.path} is a Git LFS pointer, not a media file: the repository was "
+            "downloaded without its content; run git lfs pull in a clone of it"
+        )

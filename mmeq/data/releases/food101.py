@@ -14,7 +14,7 @@ from mmeq.data.media.dataset import Listing, MediaDataset
 from mmeq.data.media.image import ImageFormat
 from mmeq.data.options import one_of
 from mmeq.data.releases.known import Carving, compare, examples
-from mmeq.data.releases.release import csv_rows
+from mmeq.data.releases.release import csv_rows, entries
 from mmeq.errors import MmeqError
 
 FILES = {TRAIN: "texts/train_titles.csv", TEST: "texts/test_titles.csv"}
@@ -65,7 +65,8 @@ class Food101(MediaDataset):
 
     def listing(self) -> Listing:
         """Read the titles, and which images are in the folders."""
-        root = self.root("images", *FILES.values(), beneath=["UPMC_Food101", "food101", "Food101"])
+        needed = [*["images"] * ("image" in self.modalities), *FILES.values()]
+        root = self.root(*needed, beneath=["UPMC_Food101", "food101", "Food101"])
         ids, labels, parts = list[str](), list[str](), list[str]()
         clips, titles = list[Clip | None](), list[str | None]()
         notes, no_image, no_title = list[str](), list[str](), list[str]()
@@ -85,8 +86,11 @@ class Food101(MediaDataset):
         classes = tuple(sorted(set(labels)))
         counts = {"classes": len(classes)} | {part: parts.count(part) for part in FILES}
         notes += compare(self.name, "samples and classes", counts, KNOWN)
-        for rows_, what in ((no_image, "titles have no image"), (no_title, "images have no title")):
-            if rows_:
+        for modality, rows_, what in (
+            ("image", no_image, "titles have no image"),
+            ("text", no_title, "images have no title"),
+        ):
+            if rows_ and modality in self.modalities:
                 notes.append(f"dataset 'food101': {len(rows_)} {what}: {examples(rows_)}")
         numbers = {label: number for number, label in enumerate(classes)}
         label_N = np.array([numbers[label] for label in labels], dtype=np.int64)
@@ -132,8 +136,9 @@ def _images(folder: Path) -> set[tuple[str, str]]:
         return set()
     return {
         (place.name, one.name)
-        for place in folder.iterdir()
+        for place in entries(folder)
         if place.is_dir()
-        for one in place.iterdir()
-        if one.suffix.lower() in SUFFIXES
+        for one in entries(place)
+        # a Mac writes ._<name> beside a file
+        if one.suffix.lower() in SUFFIXES and not one.name.startswith(".")
     }

@@ -127,13 +127,13 @@ class Iemocap(MediaDataset):
                 emotion, a repeated utterance; a session that the fold needs.
         """
         root = self.root("Session1", beneath=["IEMOCAP_full_release", "IEMOCAP"])
-        every, dialogs = iemocap_labels.labels(root)
+        every, dialogs, bare = iemocap_labels.labels(root)
         notes = compare(
             self.name,
             "labels",
             Counter(one.code for one in every),
             KNOWN,
-            iemocap_labels.lost(dialogs),
+            iemocap_labels.lost(dialogs, bare),
         )
         index = {code: k for k, codes in enumerate(self.classes.values()) for code in codes}
         kept = [one for one in every if one.code in index]

@@ -47,22 +47,26 @@ class Utterance:
 
 def _lines(path: Path) -> list[str]:
     """Lines of a text file in UTF-8, else in Latin-1 (some raters' comments are)."""
-    data = path.read_bytes()
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise MmeqError(f"{path} cannot be read: {error.strerror or error}") from error
     try:
         return data.decode("utf-8-sig").splitlines()
     except UnicodeDecodeError:
         return data.decode("latin-1").splitlines()
 
 
-def labels(root: Path) -> tuple[list[Utterance], dict[int, int]]:
-    """Every labelled utterance, and the number of label files of each session."""
+def labels(root: Path) -> tuple[list[Utterance], dict[int, int], list[str]]:
+    """Every labelled utterance, label files of each session, names of files without any label."""
     seen: dict[str, str] = {}
-    out, dialogs = [], {}
+    out, dialogs, bare = list[Utterance](), dict[int, int](), list[str]()
     for session in DIALOGS:
         # the name's pattern leaves out what a Mac writes beside them (._Ses01F_impro01.txt)
         files = sorted((root / f"Session{session}/dialog/EmoEvaluation").glob("Ses*.txt"))
         dialogs[session] = len(files)
         for path in files:
+            before = len(out)
             for number, line in enumerate(_lines(path), 1):
                 if not line.startswith("["):
                     continue
@@ -72,9 +76,11 @@ def labels(root: Path) -> tuple[list[Utterance], dict[int, int]]:
                     raise MmeqError(f"{place}: {one.name} is labelled in {seen[one.name]} already")
                 seen[one.name] = place
                 out.append(one)
+            if len(out) == before:
+                bare.append(f"Session{session}/dialog/EmoEvaluation/{path.name}")
     if not out:
         raise MmeqError(f"{root}: no label in Session*/dialog/EmoEvaluation/Ses*.txt")
-    return out, dialogs
+    return out, dialogs, bare
 
 
 def _utterance(line: str, dialog: str, place: str) -> Utterance:
@@ -102,14 +108,14 @@ def _utterance(line: str, dialog: str, place: str) -> Utterance:
     return Utterance(name, dialog, session, f"Ses0{session}{who}", half, code, begin, finish)
 
 
-def lost(dialogs: dict[int, int]) -> dict[str, list[str]]:
-    """Return the sessions that lack label files, by name."""
+def lost(dialogs: dict[int, int], bare: list[str]) -> dict[str, list[str]]:
+    """Return the sessions that lack label files, and the files without labels, by name."""
     few = [
         f"Session{session} has {dialogs[session]} of {known}"
         for session, known in DIALOGS.items()
         if dialogs[session] < known
     ]
-    return {"dialogs": few}
+    return {"dialogs": few, "labels in files without any": bare}
 
 
 def texts(root: Path, kept: Sequence[Utterance]) -> tuple[list[str | None], list[str]]:

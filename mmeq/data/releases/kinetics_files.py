@@ -10,6 +10,7 @@ from pathlib import Path
 
 from mmeq.data.releases.kinetics_classes import KINETICS_400
 from mmeq.data.releases.known import examples
+from mmeq.data.releases.release import entries, text_lines
 from mmeq.errors import MmeqError, did_you_mean
 
 COLUMNS = ("label", "youtube_id", "time_start", "time_end")
@@ -124,12 +125,12 @@ def in_folders(root: Path, dataset: str) -> tuple[list[Row], list[str]]:
                 f"data_root={root} is no release of {dataset}: it has neither lists "
                 f"({', '.join(LISTS[part])}, also in annotations/) nor a folder {part}"
             )
-        for folder in sorted(one for one in place.iterdir() if one.is_dir()):
+        for folder in (one for one in entries(place) if one.is_dir()):
             label = classes.get(_plain(folder.name))
             if label is None:
                 odd.append(f"{part}/{folder.name}")
                 continue
-            for path in sorted(folder.iterdir()):
+            for path in entries(folder):
                 if _is_clip(path):
                     video = _SPAN.sub("", path.stem)
                     name = path.relative_to(root).as_posix()
@@ -159,36 +160,35 @@ def _index(folder: Path) -> dict[str, Path]:
     if not folder.is_dir():
         return {}
     found = {}
-    for path in sorted(folder.iterdir()):
+    for path in entries(folder):
         if _is_clip(path):
             found[path.stem] = path
         elif path.suffix.lower() not in SUFFIXES and path.is_dir():
-            found |= {one.stem: one for one in path.iterdir() if _is_clip(one)}
+            found |= {one.stem: one for one in entries(path) if _is_clip(one)}
     return found
 
 
 def _read(path: Path) -> Iterator[tuple[int, str, str, int, int]]:
     """Yield line number, label, video, start and end of each row."""
-    with path.open(newline="", encoding="utf-8-sig") as stream:
-        reader = csv.DictReader(stream)
-        header = reader.fieldnames or []
-        if any(column not in header for column in COLUMNS):
+    reader = csv.DictReader(text_lines(path))
+    header = reader.fieldnames or []
+    if any(column not in header for column in COLUMNS):
+        raise MmeqError(
+            f"{path}: the header is {','.join(header)!r}, expected {','.join(COLUMNS)!r}, …"
+        )
+    for row in reader:
+        place = f"{path}, line {reader.line_num}"
+        label, video, start, end = ((row[column] or "").strip() for column in COLUMNS)
+        if label not in KINETICS_400:
             raise MmeqError(
-                f"{path}: the header is {','.join(header)!r}, expected {','.join(COLUMNS)!r}, …"
+                f"{place}: {label!r} is no class of Kinetics-400"
+                + did_you_mean(label, KINETICS_400)
             )
-        for row in reader:
-            place = f"{path}, line {reader.line_num}"
-            label, video, start, end = ((row[column] or "").strip() for column in COLUMNS)
-            if label not in KINETICS_400:
-                raise MmeqError(
-                    f"{place}: {label!r} is no class of Kinetics-400"
-                    + did_you_mean(label, KINETICS_400)
-                )
-            if not video:
-                raise MmeqError(f"{place}: the youtube_id is missing")
-            try:
-                yield reader.line_num, label, video, int(float(start)), int(float(end))
-            except ValueError:
-                raise MmeqError(
-                    f"{place}: time_start={start!r}, time_end={end!r}: expected seconds"
-                ) from None
+        if not video:
+            raise MmeqError(f"{place}: the youtube_id is missing")
+        try:
+            yield reader.line_num, label, video, int(float(start)), int(float(end))
+        except (ValueError, OverflowError):
+            raise MmeqError(
+                f"{place}: time_start={start!r}, time_end={end!r}: expected seconds"
+            ) from None

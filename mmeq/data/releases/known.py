@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from mmeq.data.manifest import TEST, TRAIN, VALIDATION
 from mmeq.data.media.dataset import EXAMPLES
 from mmeq.data.split import Split, carve, check_parts, shrink
 from mmeq.errors import MmeqError
@@ -110,7 +111,17 @@ class Carving:
             MmeqError: when a part is empty, the train part lacks a class, or `train_size` does
                 not fit.
         """
+        for part in (TRAIN, TEST):
+            if not (split == part).any():
+                raise MmeqError(f"the {part} part is empty: the release has no sample for it")
+        size = int((split == TRAIN).sum())
         carve(split, labels, self.validation, self.seed, groups if self.grouped else None)
+        for part, change in ((VALIDATION, "larger"), (TRAIN, "smaller")):
+            if not (split == part).any():
+                raise MmeqError(
+                    f"validation={self.validation:g} of {size} training samples leaves none for "
+                    f"{part}: give a {change} share"
+                )
         shrink(split, labels, classes, self.train_size, self.seed)
         check_parts(split, labels, classes)
 

@@ -17,6 +17,7 @@ from mmeq.data.media.dataset import Cells, Listing, MediaDataset
 from mmeq.data.media.image import ImageFormat
 from mmeq.data.options import one_of
 from mmeq.data.releases.known import compare, examples
+from mmeq.data.releases.release import text_lines
 from mmeq.data.split import Split
 from mmeq.errors import MmeqError, did_you_mean
 
@@ -133,7 +134,7 @@ def _agreed(text: str, image: str) -> str | None:
 
 def _rows(path: Path) -> dict[str, tuple[str, str]]:
     """ID → labels of text and image."""
-    lines = path.read_text(encoding="utf-8-sig", errors="replace").splitlines()
+    lines = text_lines(path)
     header = lines[0].rstrip() if lines else ""
     if header != HEADER:
         raise MmeqError(f"{path}: the header is {header!r}, expected {HEADER!r}")
@@ -193,6 +194,8 @@ def _texts(root: Path, ids: list[str]) -> tuple[list[str | None], list[str]]:
             missing.append(path)
             out.append(None)
             continue
+        except OSError as error:
+            raise MmeqError(f"{root / path} cannot be read: {error.strerror or error}") from error
         text = decode(data)
         if text is None:
             odd.append(path)

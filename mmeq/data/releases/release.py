@@ -16,6 +16,8 @@ from mmeq.errors import MmeqError
 def text_lines(path: Path) -> list[str]:
     """Return the lines of a UTF-8 label file, without ends of line; the first is line 1.
 
+    A file without any line feed has its lines ended by carriage returns, as old Mac programs do.
+
     Raises:
         MmeqError: when there is no such file, or a line is not UTF-8; names it.
     """
@@ -23,13 +25,25 @@ def text_lines(path: Path) -> list[str]:
         data = path.read_bytes()
     except OSError as error:
         raise MmeqError(f"{path} cannot be read: {error.strerror or error}") from error
-    lines = []
-    for number, line in enumerate(data.removeprefix(b"\xef\xbb\xbf").split(b"\n"), 1):
+    lines, end = [], b"\n" if b"\n" in data else b"\r"
+    for number, line in enumerate(data.removeprefix(b"\xef\xbb\xbf").split(end), 1):
         try:
             lines.append(line.decode("utf-8").removesuffix("\r"))
         except UnicodeDecodeError as error:
             raise MmeqError(f"{path}, line {number}: not UTF-8 text ({error.reason})") from error
     return lines
+
+
+def entries(folder: Path) -> list[Path]:
+    """Return what a folder holds, sorted by name.
+
+    Raises:
+        MmeqError: when it is no folder or cannot be read; names it.
+    """
+    try:
+        return sorted(folder.iterdir(), key=lambda path: path.name)
+    except OSError as error:
+        raise MmeqError(f"{folder} cannot be read: {error.strerror or error}") from error
 
 
 def csv_rows(path: Path, columns: int) -> Iterator[tuple[int, list[str]]]:

@@ -17,7 +17,7 @@ from mmeq.data.media.formats import Format
 from mmeq.data.media.video import VideoFormat
 from mmeq.data.options import one_of
 from mmeq.data.releases.known import Carving, compare, examples
-from mmeq.data.releases.release import text_lines
+from mmeq.data.releases.release import entries, text_lines
 from mmeq.errors import MmeqError, did_you_mean
 
 LISTS, CLASS_FILE = "ucfTrainTestlist", "classInd.txt"
@@ -181,7 +181,7 @@ def _flow(root: Path, films: Sequence[PurePosixPath]) -> tuple[list[Clip | None]
         raise MmeqError(
             f"data_root={root}: {FLOW} has no folder u; dataset.modalities=[rgb] does without"
         )
-    folders = {one.name.lower(): one.name for one in place.iterdir()}
+    folders = {one.name.lower(): one.name for one in entries(place)}
     clips, lost = list[Clip | None](), list[str]()
     for film in films:
         name = folders.get(film.stem.lower())

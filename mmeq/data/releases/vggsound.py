@@ -17,7 +17,7 @@ from mmeq.data.media.formats import Format
 from mmeq.data.media.video import VideoFormat
 from mmeq.data.options import one_of
 from mmeq.data.releases.known import Carving, compare, examples
-from mmeq.data.releases.release import csv_rows, finish
+from mmeq.data.releases.release import csv_rows, entries, finish
 from mmeq.data.split import carve
 from mmeq.errors import MmeqError, did_you_mean
 
@@ -82,7 +82,7 @@ class VggSound(MediaDataset):
     ) -> None:
         formats: dict[str, Format] = {
             "audio": audio or AudioFormat(seconds=10.0, features="spectrogram", hop=159),
-            "video": video or VideoFormat(),
+            "video": video or VideoFormat(jpeg=90),  # pixels need ten times as much
         }
         super().__init__(data_root, prepared, modalities, formats)
         one_of("protocol", protocol, ["official"])
@@ -136,7 +136,7 @@ def read_rows(path: Path) -> list[Row]:
     out, seen = list[Row](), dict[tuple[str, int], int]()
     for number, (video, start, label, split) in csv_rows(path, 4):
         where = f"{path}, line {number}"
-        if not start.strip().isdigit():
+        if not start.strip().isdecimal():
             raise MmeqError(f"{where}: the start {start!r} is no whole number of seconds")
         if split not in SPLITS:
             raise MmeqError(f"{where}: unknown split {split!r}" + did_you_mean(split, SPLITS))
@@ -183,7 +183,7 @@ def _folder(root: Path, files: set[str]) -> tuple[str, set[str]]:
     """Return the folder that has clips of the list, and which."""
     for folder in FOLDERS:
         place = root / folder
-        if place.is_dir() and (here := {one.name for one in place.iterdir()} & files):
+        if place.is_dir() and (here := {one.name for one in entries(place)} & files):
             return folder, here
     example = min(files)
     raise MmeqError(

@@ -242,7 +242,7 @@ def test_looks_are_remembered_until_the_file_changes(root):
     third = Toy(root)
     third.load()
     assert third.sound.probes == ["sounds/s3.bin"]
-    looks = root / "mmeq-prepared" / "looks-audio.jsonl"
+    looks = root / "mmeq-prepared" / "looks-audio-1.jsonl"
     assert all(json.loads(line)["status"] == "ok" for line in looks.read_text().splitlines())
 
 

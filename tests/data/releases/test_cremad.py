@@ -199,6 +199,45 @@ def test_a_list_that_cannot_be_understood(tmp_path, row, says):
         CremaD(root, protocol="ogm", **paths).listing()
 
 
+def test_relative_lists_begin_at_the_data_root(tmp_path, monkeypatch):
+    root, names = small(tmp_path / "data")
+    given = lists(root, names)
+    (root / "lists").mkdir()
+    for path in given.values():
+        Path(path).rename(root / "lists" / Path(path).name)
+    mine = {key: f"lists/{Path(path).name}" for key, path in given.items()}
+    monkeypatch.chdir(tmp_path)
+    assert CremaD("data", protocol="ogm", **mine).listing().ids == names
+    data = CremaD("data", protocol="ogm", **{**mine, "test_list": "lists/no.csv"})
+    with pytest.raises(MmeqError, match=r"test_list=/.*/data/lists/no\.csv: there is no"):
+        data.listing()
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [(b"", "train_list=.*: the list has no clip"), (b"caf\xe9,ANG\n", "line 1: not UTF-8 text")],
+)
+def test_a_list_without_clips_or_of_other_bytes(tmp_path, content, says):
+    root, names = small(tmp_path)
+    paths = lists(root, names)
+    Path(paths["train_list"]).write_bytes(content)
+    with pytest.raises(MmeqError, match=says):
+        CremaD(root, protocol="ogm", **paths).listing()
+
+
+def test_a_table_of_other_bytes_and_a_file_in_place_of_a_folder(tmp_path):
+    root, _ = small(tmp_path)
+    table = root / "SentenceFilenames.csv"
+    table.write_bytes(table.read_bytes().replace(b"1001", b"100\xe9", 1))
+    with pytest.raises(MmeqError, match=r"SentenceFilenames\.csv, line 2: not UTF-8 text"):
+        CremaD(root).listing()
+    table.unlink()
+    (tmp_path / "b" / "AudioWAV").parent.mkdir()
+    (tmp_path / "b" / "AudioWAV").touch()
+    with pytest.raises(MmeqError, match="AudioWAV cannot be read: Not a directory"):
+        CremaD(tmp_path / "b", modalities=["audio"]).listing()
+
+
 def test_clips_of_the_lists_that_the_release_lacks_are_named(tmp_path):
     root, names = small(tmp_path)
     paths = lists(root, [*names, "1090_DFA_SAD_XX"])
@@ -268,6 +307,7 @@ def test_git_lfs_pointers_are_told_with_the_remedy(tmp_path):
         ({"validation": 1.5}, "validation=1.5"),
         ({"split_seed": -1}, "split_seed=-1"),
         ({"train_size": 0}, "train_size=0"),
+        ({"protocol": "random", "grouped": True}, "grouped=true keeps actors apart"),
     ],
 )
 def test_options_are_checked_before_data_is_read(options, says):

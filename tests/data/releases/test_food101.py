@@ -2,6 +2,7 @@
 
 import csv
 import re
+import shutil
 
 import pytest
 from PIL import Image
@@ -82,12 +83,24 @@ def test_images_alone_or_titles_alone(facts):
     assert len(load(facts, modalities=["text"])) == facts["count"]
 
 
+def test_titles_alone_need_no_images(facts):
+    shutil.rmtree(facts["root"] / "images")
+    manifest = load(facts, modalities=["text"])
+    assert stems(manifest) == facts["ids"]
+    assert not any("no image" in note for note in manifest.notes)
+    with pytest.raises(MmeqError, match="no release of food101: it has no images"):
+        load(facts)
+
+
 def test_other_files_in_the_folders_are_no_samples(facts):
     folder = facts["paths"][facts["ids"][0]].parent
     (folder / "Thumbs.db").write_bytes(b"x")
     (folder.parent / ".DS_Store").write_bytes(b"x")
+    (folder / f"._{facts['ids'][0]}.jpg").write_bytes(b"\0\5\x16\7")
     Image.new("RGB", (8, 8)).save(folder / "extra.PNG")
-    assert len(load(facts)) == facts["count"] + 1
+    manifest = load(facts)
+    assert len(manifest) == facts["count"] + 1
+    assert not any("._" in note for note in manifest.notes)
 
 
 def test_a_header_is_no_sample(facts):

@@ -149,6 +149,20 @@ def test_what_a_copy_lacks_is_told(small):
     assert note.endswith("missing dialogs: Session2 has 29 of 30")
 
 
+def test_label_files_without_labels_are_named(small):
+    root, _ = small
+    path = root / "Session2/dialog/EmoEvaluation/Ses02F_impro01.txt"
+    path.write_bytes(path.read_bytes().decode("latin-1").encode("utf-16"))
+    (note,) = Iemocap(root, modalities=["audio"]).listing().notes
+    assert note.endswith(
+        "; missing labels in files without any: Session2/dialog/EmoEvaluation/Ses02F_impro01.txt"
+    )
+    path.unlink()
+    path.mkdir()
+    with pytest.raises(MmeqError, match=r"Ses02F_impro01\.txt cannot be read: Is a directory"):
+        Iemocap(root, modalities=["audio"]).listing()
+
+
 def test_a_session_is_missing(tmp_path):
     write(tmp_path, ["neu", "hap", "ang", "sad"] * 60, sessions=[1, 2, 3, 4])
     with pytest.raises(MmeqError, match="fold=5 tests on Session5: none there"):

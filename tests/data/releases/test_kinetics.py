@@ -155,7 +155,7 @@ def test_sounds(tmp_path):
 
 def test_classes_without_clips_are_named(tmp_path):
     write_lists(tmp_path, classes=NAMES[:3])
-    with pytest.raises(MmeqError, match="no sample of class 'zumba' in the train part"):
+    with pytest.raises(MmeqError, match="1 of 4 classes have no clip in train/: zumba; data"):
         listing(tmp_path)
     path = tmp_path / "annotations" / "train.csv"
     path.write_text(path.read_text() + "zumba,abcdefghijk,0,10,train,0\n" * 1)
@@ -203,6 +203,14 @@ def test_a_list_that_cannot_be_understood(tmp_path, line, says):
     write_lists(tmp_path)
     (tmp_path / "annotations" / "train.csv").write_text(f"{HEADER}\n{line}\n")
     with pytest.raises(MmeqError, match=says):
+        listing(tmp_path)
+
+
+def test_a_list_that_is_no_utf8(tmp_path):
+    write_lists(tmp_path)
+    path = tmp_path / "annotations" / "train.csv"
+    path.write_bytes(path.read_bytes() + b"zumba,caf\xe9,0,10,train,0\n")
+    with pytest.raises(MmeqError, match=r"train\.csv, line 82: not UTF-8 text"):
         listing(tmp_path)
 
 

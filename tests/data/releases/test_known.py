@@ -75,6 +75,25 @@ def test_carving_leaves_test_alone_and_keeps_its_validation_part():
     )
 
 
+@pytest.mark.parametrize(
+    ("parts", "share", "says"),
+    [
+        (["test"] * 8, 0.5, "the train part is empty"),
+        (["train"] * 8, 0.5, "the test part is empty"),
+        (
+            ["train"] * 6 + ["test"] * 2,
+            0.01,
+            "validation=0.01 of 6 .*none for validation.*larger",
+        ),
+        (["train"] * 6 + ["test"] * 2, 0.99, "validation=0.99 of 6 .*none for train: .*smaller"),
+    ],
+)
+def test_carving_says_which_part_is_empty_and_why(parts, share, says):
+    split, labels = np.array(parts, dtype="<U10"), np.arange(8) % 2
+    with pytest.raises(MmeqError, match=says):
+        Carving(share, False, 0, None).apply(split, labels, ("a", "b"), None)
+
+
 @pytest.mark.parametrize("name", LOADERS)
 def test_yaml_files_name_all_options_with_their_defaults(name):
     text = (CONF / f"{name}.yaml").read_text(encoding="utf-8")

@@ -169,6 +169,18 @@ def test_a_label_file_that_cannot_be_understood(small, content, says):
         Mvsa(root).listing()
 
 
+def test_files_that_cannot_be_read(small):
+    root, _ = small
+    path = root / "data" / f"{Mvsa(root).listing().ids[0]}.txt"
+    path.unlink()
+    path.mkdir()
+    with pytest.raises(MmeqError, match=r"data/.*\.txt cannot be read: Is a directory"):
+        Mvsa(root).listing()
+    (root / "labelResultAll.txt").write_bytes(b"ID\ttext,image\n1\tneutral,neutr\xe9l\n")
+    with pytest.raises(MmeqError, match=r"labelResultAll\.txt, line 2: not UTF-8 text"):
+        Mvsa(root).listing()
+
+
 def test_a_wrong_root_and_wrong_options(tmp_path):
     with pytest.raises(MmeqError, match=r"it has no labelResultAll\.txt, data"):
         Mvsa(tmp_path).listing()

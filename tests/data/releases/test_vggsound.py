@@ -112,6 +112,7 @@ def test_protocol_names_what_the_parts_depend_on(tmp_path):
     ("row", "words"),
     [
         (("a", "x", "dog", "train"), "line 3: the start 'x' is no whole number"),
+        (("a", "²", "dog", "train"), "line 3: the start '²' is no whole number"),
         (("a", "1", "dog", "tran"), "line 3: unknown split 'tran'; did you mean 'train'"),
         (("a", "1", "dog"), "line 3: 3 columns, expected 4"),
         (("v00", "0", "dog", "train"), "line 3: the clip v00 0 stands in line 1 already"),
