@@ -108,18 +108,18 @@ def write(
     """Write numbers and figures; a figure of an earlier look that is not drawn now goes."""
     from mmeq.callbacks.plotting import COLOURS, save_figure, styled
     from mmeq.files import write_json, write_text
-    from mmeq.reporting import samples
+    from mmeq.reporting import counts, samples
 
     name, drawn = report["dataset"]["name"], {}
     if rows:
         heads = [(one["name"], _form(one)) for one in report["modalities"]]
         title = f"{name}: {len(rows)} samples as their encoders see them"
         drawn["contact.png"] = styled(samples.contact_sheet)(title, heads, rows, COLOURS)
-    drawn["counts.png"] = styled(samples.plot_counts)(report, (*COLOURS[:3], COLOURS[9]))
+    drawn["counts.png"] = styled(counts.plot_counts)(report, (*COLOURS[:3], COLOURS[9]))
     uneven = [one for one in measures if one.values.min() < one.values.max()]
     if uneven:
         given = [(f"{m.modality}: {m.what}", m.what, m.values, m.in_batch) for m in uneven]
-        drawn["lengths.png"] = styled(samples.plot_lengths)(given, COLOURS)
+        drawn["lengths.png"] = styled(counts.plot_lengths)(given, COLOURS)
     for file in FIGURES:
         if file in drawn:
             save_figure(drawn[file], folder / file)

@@ -240,14 +240,30 @@ class MultimodalModel(lightning.LightningModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep the order of the epoch that made these weights, and what inference has learnt."""
         checkpoint["mmeq_order"] = list(self.order)
+        checkpoint["mmeq_data"] = self._told()
         if (state := self.strategy.state()) is not None:
             checkpoint["mmeq_strategy"] = state
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Take it back, so that predictions use it."""
+        """Take it back, so that predictions use it.
+
+        Raises:
+            MmeqError: the weights belong to other classes or modalities than the data have now.
+        """
+        kept, now = checkpoint.get("mmeq_data"), self._told()
+        for what in now if kept is not None else ():
+            if kept[what] != now[what]:
+                raise MmeqError(
+                    f"the weights were trained with {what} {', '.join(kept[what])}; the data have "
+                    f"{', '.join(now[what])} now: give the data of the run"
+                )
         self.order = tuple(checkpoint["mmeq_order"])
         self._use_orders()
         self.strategy.load_state(checkpoint.get("mmeq_strategy"))
+
+    def _told(self) -> dict[str, list[str]]:
+        """What outputs and encoders stand for, in their order."""
+        return {"classes": list(map(str, self.spec.classes)), "modalities": list(self.spec.names)}
 
 
 def _norm_buffers(module: nn.Module) -> Iterator[Tensor]:

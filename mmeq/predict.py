@@ -5,7 +5,7 @@ Shape suffixes: N samples.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +13,7 @@ import hydra
 from omegaconf import DictConfig, OmegaConf
 
 from mmeq.config import Run, cli, conf_dir
+from mmeq.config.dataset import dataset_of
 from mmeq.config.reopen import (
     SPLITS,
     check_checkpoint,
@@ -29,8 +30,11 @@ if TYPE_CHECKING:
     import numpy as np
     from torch.utils.data import DataLoader
 
+    from mmeq.data.datamodule import DataModule
+    from mmeq.data.manifest import Manifest
+
 OPTIONS = ("run", "output", "split", "data", "checkpoint", "inference", "per_sample_shapley")
-OPTIONS += ("accelerator", "batch_size", "workers")
+OPTIONS += ("accelerator", "batch_size", "workers", "data_root", "prepared")
 
 cli.prepare()
 
@@ -40,13 +44,15 @@ cli.prepare()
 def predict(cfg: DictConfig) -> None:
     """Rebuild the run, predict a part of its data or own data, write one file."""
     folder, checkpoint, trained = check(cfg)
-    from mmeq.data.arrays import read_arrays
     from mmeq.game.predictions import check_format, write_predictions
 
     output = check_format(cfg.output)
-    given = None if cfg.data is None else read_arrays(cfg.data)
+    given = None if cfg.data is None else own(str(cfg.data), trained)
     run = reopen(folder, checkpoint, trained)
-    arrays = predicted(run, cfg.split or "test", given, str(cfg.data))
+    manifest = None if given is None else given(run.datamodule)
+    for note in () if manifest is None else manifest.notes:
+        print(f"note: {note}")
+    arrays = predicted(run, cfg.split or "test", manifest)
     about = {
         "run": str(folder),
         "checkpoint": str(checkpoint),
@@ -90,20 +96,33 @@ def check(cfg: DictConfig) -> tuple[Path, Path, DictConfig]:
     return folder, checkpoint, trained
 
 
-def predicted(
-    run: Run, split: str, given: dict[str, np.ndarray] | None, source: str
-) -> dict[str, np.ndarray]:
-    """Predict a part of the run's data, or own arrays if any are given."""
+def own(path: str, trained: DictConfig) -> Callable[[DataModule], Manifest]:
+    """Open own data, a table of files or an npz of arrays, before any data of the run are read.
+
+    Returns:
+        What makes a manifest of them, once the run's data are known.
+    """
+    from mmeq.data.arrays import own_manifest, read_arrays
+    from mmeq.data.own.table import ENDINGS
+    from mmeq.data.own.unlabelled import OwnTable
+
+    if Path(path).suffix.lower() in ENDINGS:
+        table = OwnTable(path, dataset_of(trained))
+        return lambda data: table.manifest(data.spec, data.statistics)
+    arrays = read_arrays(path)
+    return lambda data: own_manifest(arrays, data.spec, data.statistics, source=f"data={path}")
+
+
+def predicted(run: Run, split: str, manifest: Manifest | None) -> dict[str, np.ndarray]:
+    """Predict a part of the run's data, or a manifest of own data if one is given."""
     from dataclasses import replace
 
     from mmeq.callbacks.predictions import Collect
-    from mmeq.data.arrays import own_manifest
 
     data, collect = run.datamodule, Collect()
-    if given is None:
+    if manifest is None:
         loader = data.loader(split)
     else:
-        manifest = own_manifest(given, data.spec, data.statistics, source=f"data={source}")
         loader = data.loader_of(manifest)
         run.module.spec = replace(run.module.spec, complete=manifest.spec.complete)
     run.trainer.callbacks.append(collect)

@@ -26,7 +26,8 @@ from mmeq.data.columns import TextColumn, VectorColumn
 from mmeq.data.media.preparing import prepare
 from mmeq.data.media.showing import Picture
 from mmeq.data.releases.cremad import CremaD
-from mmeq.reporting.samples import BOX, Row, contact_sheet, drawable, fitted
+from mmeq.reporting.lettering import BOX, drawable, fitted
+from mmeq.reporting.samples import Row, contact_sheet
 from tests.corpora.cremad import write_cremad
 from tests.data.test_inspection import build
 

@@ -170,15 +170,15 @@ def _column(
     name, kind, count = modality.name, modality.kind, len(ids)
     if kind not in KINDS:
         raise MmeqError(
-            f"{source}: modality {name!r} is of kind {kind}, which arrays cannot give (one of: "
-            f"{', '.join(KINDS)})"
+            f"{source}: modality {name!r} is of kind {kind}, which arrays cannot give: give a "
+            f"table of files with a column {name!r} (data=mine.csv, see --help)"
         )
     present_N = _flags(arrays, name, count, source)
     if name not in arrays:
         for suffix in SUFFIXES:
             if name + suffix in arrays:
                 raise MmeqError(f"{source}: there is {name + suffix!r}, but no {name!r}")
-        return _absent(modality, count), torch.zeros(count, dtype=torch.bool)
+        return absent_column(modality, count), torch.zeros(count, dtype=torch.bool)
     array = arrays[name]
     if kind == "text":
         if array.dtype.kind != "U" or array.ndim != 1:
@@ -234,8 +234,8 @@ def _lengths(arrays: Arrays, name: str, shape: tuple[int, ...], source: str) -> 
     return torch.from_numpy(length.astype(np.int64))
 
 
-def _absent(modality: Modality, count: int) -> Column:
-    """The column of a modality that nobody has."""
+def absent_column(modality: Modality, count: int) -> Column:
+    """Return the column of a modality that none of so many samples has; no media."""
     if modality.kind == "text":
         return TextColumn([""] * count)
     if modality.kind == "image":

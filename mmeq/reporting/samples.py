@@ -1,35 +1,25 @@
-"""Figures of a dataset as pure functions: contact sheet, counts, lengths. Sizes are in inches.
+"""Contact sheet of a dataset's samples, as a pure function. Sizes are in inches.
 
 Shape suffixes: T time or frames, F features, H height, W width, C classes.
 """
 
 from __future__ import annotations
 
-import functools
-import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ParamSpec
+from typing import Any
 
-import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.font_manager import FontProperties, findfont
-from matplotlib.ft2font import FT2Font
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 
 from mmeq.data.media.showing import Picture
+from mmeq.reporting.lettering import fitted, own_font
 
-P = ParamSpec("P")
-FONT = "DejaVu Sans"
-"""Comes with matplotlib, so that figures look alike everywhere."""
-NAMED = 40
-"""More classes than these are drawn as a profile without names."""
 ROW, GAP, SIDE, TOP, FOOT = 1.3, 0.14, 2.0, 0.95, 0.5
 WIDEST = 32.0
-BOX = "\N{WHITE SQUARE}"
 
 
 @dataclass(frozen=True)
@@ -49,65 +39,7 @@ class Row:
     pictures: Sequence[Picture]
 
 
-def _own_font(draw: Callable[P, Figure]) -> Callable[P, Figure]:
-    """Draw foreign text as it is: one font, no mathematics between dollar signs."""
-
-    @functools.wraps(draw)
-    def drawn(*args: P.args, **kwargs: P.kwargs) -> Figure:
-        with mpl.rc_context({"font.family": FONT, "text.parse_math": False}):
-            return draw(*args, **kwargs)
-
-    return drawn
-
-
-@functools.cache
-def _font() -> tuple[FT2Font, frozenset[int]]:
-    font = FT2Font(findfont(FontProperties(family=FONT)))
-    return font, frozenset(font.get_charmap())
-
-
-def drawable(text: str) -> str:
-    """Return the text in one line, with a box for each character that the font lacks."""
-    _, known = _font()
-    return "".join(c if ord(c) in known else BOX for c in " ".join(text.split()))
-
-
-@functools.cache
-def _advance(character: str) -> float:
-    """Width of a character in units of the font size."""
-    font, _ = _font()
-    font.set_size(12, 72)
-    return float(font.load_char(ord(character)).linearHoriAdvance) / 65536 / 12
-
-
-def fitted(text: str, inches: float, size: float, most: int) -> str:
-    """Return the text in lines that fit; what is too much ends in an ellipsis.
-
-    Args:
-        text: any.
-        inches: width of a line.
-        size: of the font, in points.
-        most: lines.
-    """
-    room, lines, width = inches * 72 / size, [""], 0.0
-    for word in re.findall(r"\S+ ?", drawable(text)):
-        wide = sum(map(_advance, word.rstrip()))
-        if width + wide > room and lines[-1]:
-            lines, width = [*lines, ""], 0.0
-        for character in word:
-            if width + _advance(character) > room and character != " ":
-                lines, width = [*lines, ""], 0.0
-            lines[-1] += character
-            width += _advance(character)
-    if len(lines) > most:
-        lines = lines[:most]
-        while lines[-1] and sum(map(_advance, lines[-1])) + _advance("…") > room:
-            lines[-1] = lines[-1][:-1]
-        lines[-1] += "…"
-    return "\n".join(line.rstrip() for line in lines)
-
-
-@_own_font
+@own_font
 def contact_sheet(
     title: str, heads: Sequence[tuple[str, str]], rows: Sequence[Row], colours: Sequence[str]
 ) -> Figure:
@@ -271,122 +203,3 @@ def _empty(axes: Axes, one: Picture, width: float) -> None:
         0.5, 0.5, words, transform=axes.transAxes, ha="center", va="center",
         fontsize=8.5, color="#222222", bbox={"fc": "white", "ec": "none", "alpha": 0.85, "pad": 2},
     )  # fmt: skip
-
-
-@_own_font
-def plot_counts(report: Mapping[str, Any], colours: Sequence[str]) -> Figure:
-    """Draw samples of each class and part, and the share of samples that lack each modality.
-
-    Args:
-        report: of `mmeq.data.inspection.examine`.
-        colours: of train, validation, test and unused.
-    """
-    classes, parts = report["classes"], list(report["parts"])
-    gaps = [entry for entry in report["modalities"] if any(entry["missing"].values())]
-    sizes = [len(classes) if len(classes) <= NAMED else 16.0]
-    sizes += [(0.3 + 0.6 * len(parts)) * len(gaps)] if gaps else []
-    heights = [1.3 + 0.26 * size for size in sizes]
-    figure = Figure(figsize=(7.5, sum(heights)), layout="constrained")
-    above, *below = figure.subplots(len(sizes), 1, squeeze=False, height_ratios=heights)[:, 0]
-    if len(classes) <= NAMED:
-        _class_bars(above, classes, parts, colours)
-    else:
-        _class_profile(above, classes, parts, colours)
-    above.set_title(f"{report['dataset']['name']}: {report['samples']} samples by class", pad=22)
-    above.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=4, fontsize=8, borderaxespad=0.2)
-    for axes in below:
-        _gaps(axes, gaps, report["parts"], colours)
-    return figure
-
-
-def _class_bars(
-    axes: Axes, classes: Sequence[Mapping[str, Any]], parts: Sequence[str], colours: Sequence[str]
-) -> None:
-    places, begun = np.arange(len(classes)), np.zeros(len(classes))
-    for part, colour in zip(parts, colours, strict=False):
-        count = np.asarray([entry[part] for entry in classes], dtype=float)
-        axes.barh(places, count, left=begun, color=colour, height=0.75, label=part)
-        begun += count
-    for place, total in enumerate(begun):
-        axes.text(total, place, f" {total:.0f}", va="center", fontsize=8)
-    names = [fitted(entry["name"], 2.4, 10, 1) for entry in classes]
-    axes.set_yticks(places, names)
-    axes.set_ylim(len(classes) - 0.4, -0.6)
-    axes.set_xlim(0, max(begun.max() * 1.1, 1))
-    axes.tick_params(axis="y", length=0)
-    axes.grid(visible=False, axis="y")
-    axes.set_xlabel("samples")
-
-
-def _class_profile(
-    axes: Axes, classes: Sequence[Mapping[str, Any]], parts: Sequence[str], colours: Sequence[str]
-) -> None:
-    ordered = sorted(classes, key=lambda entry: -entry["total"])
-    counts = np.asarray([[entry[part] for part in parts] for entry in ordered], dtype=float).T
-    edges = np.arange(len(ordered) + 1)
-    begun = np.zeros(len(ordered) + 1)
-    for part, count, colour in zip(parts, counts, colours, strict=False):
-        end = begun + np.append(count, count[-1])
-        axes.fill_between(edges, begun, end, step="post", color=colour, lw=0, label=part)
-        begun = end
-    axes.set_xlim(0, len(ordered))
-    axes.set_ylim(bottom=0)
-    axes.set_xlabel(f"{len(ordered)} classes, the largest first (all: classes.csv)")
-    axes.set_ylabel("samples")
-
-
-def _gaps(
-    axes: Axes, gaps: Sequence[Mapping[str, Any]], parts: Mapping[str, int], colours: Sequence[str]
-) -> None:
-    bar = 0.8 / len(parts)
-    most = 0.0
-    for k, (part, size) in enumerate(parts.items()):
-        for row, entry in enumerate(gaps):
-            gone = entry["missing"][part]
-            share = 100 * gone / max(size, 1)
-            place, most = row + (k - (len(parts) - 1) / 2) * bar, max(most, share)
-            axes.barh(place, share, height=bar * 0.9, color=colours[k])
-            axes.text(share, place, f" {gone} of {size}", va="center", fontsize=8)
-    axes.set_yticks(range(len(gaps)), [drawable(entry["name"]) for entry in gaps])
-    axes.set_ylim(len(gaps) - 0.4, -0.6)
-    axes.set_xlim(0, most * 1.25)
-    axes.set_xticks([tick for tick in axes.get_xticks() if tick <= 100])
-    axes.tick_params(axis="y", length=0)
-    axes.grid(visible=False, axis="y")
-    axes.set_xlabel("samples without the modality (%)")
-    axes.set_title("Missing modalities")
-
-
-@_own_font
-def plot_lengths(
-    measures: Sequence[tuple[str, str, np.ndarray, float | None]], colours: Sequence[str]
-) -> Figure:
-    """Draw a histogram a length, with its 5 %, 50 % and 95 % quantile.
-
-    Args:
-        measures: title, unit, values float [n], and how much of each stands in a batch (None: all).
-        colours: of bars, median and what stands in a batch.
-    """
-    columns = min(3, len(measures))
-    lines = -(-len(measures) // columns)
-    figure = Figure(figsize=(4.6 * columns, 0.4 + 2.9 * lines), layout="constrained")
-    panels = figure.subplots(lines, columns, squeeze=False).ravel()
-    for axes in panels[len(measures) :]:
-        axes.set_visible(False)
-    for axes, (title, unit, values, limit) in zip(panels, measures, strict=False):
-        whole = bool((values == np.round(values)).all())
-        low, high = values.min(), values.max()
-        step = max(1, int(np.ceil((high - low + 1) / 40))) if whole else max(high - low, 1e-3) / 40
-        edges = np.arange(low - step / 2 if whole else low, high + 1.01 * step, step)
-        axes.hist(values, bins=edges, color=colours[0], lw=0)
-        five, half, most = np.quantile(values, [0.05, 0.5, 0.95])
-        axes.axvspan(five, most, color=colours[0], alpha=0.12, lw=0, label="5–95 %")
-        axes.axvline(half, color=colours[1], lw=1.4, label=f"median {half:.3g}")
-        if limit is not None:
-            axes.axvline(limit, color=colours[2], lw=1.4, ls="--", label=f"in a batch {limit:g}")
-        axes.set_title(drawable(title), pad=20)
-        axes.set_xlabel(unit)
-        axes.set_ylabel("samples")
-        axes.yaxis.set_major_locator(MaxNLocator(5, integer=True))
-        axes.legend(fontsize=8, loc="lower left", bbox_to_anchor=(-0.02, 0.98), ncols=3)
-    return figure

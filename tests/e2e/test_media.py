@@ -160,3 +160,19 @@ def test_a_run_is_opened_from_any_folder_and_with_data_that_were_moved(warm, tmp
     told = [f"run={run}", "data_root=moved", "accelerator=cpu"]
     again = warm("mmeq.eval", *told, cwd=tmp_path)
     assert "agrees with results.json exactly" in again.stdout, again.stderr
+
+
+def test_weights_are_not_used_for_other_classes_of_the_same_number(warm, tmp_path):
+    table = tmp_path / "mine.csv"
+    rows = [f"s{n},{'ab'[n % 2]},{['red', 'blue'][n % 2]} {n},more {n % 5}" for n in range(40)]
+    table.write_text("\n".join(["id,label,words,others", *rows]))
+    run = tmp_path / "run"
+    options = ("dataset=manifest", f"dataset.path={table}", *TINY)
+    done = warm("mmeq.train", *options, f"hydra.run.dir={run}", cwd=tmp_path)
+    assert done.status == 0, done.stderr
+    table.write_text(table.read_text().replace(",a,", ",c,"))
+    for command in (("mmeq.eval",), ("mmeq.predict", "output=p.npz")):
+        refused = warm(*command, f"run={run}", "accelerator=cpu", cwd=tmp_path)
+        assert refused.status == 2
+        assert "trained with classes a, b; the data have b, c now" in refused.stderr
+    assert not (tmp_path / "p.npz").exists()

@@ -10,9 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
-from mmeq.data.columns import VectorColumn
 from mmeq.data.manifest import Manifest
 from mmeq.data.media.audio import AudioFormat
 from mmeq.data.media.clip import Clip
@@ -24,7 +22,8 @@ from mmeq.data.own import parts
 from mmeq.data.own.folder import Folder
 from mmeq.data.own.kinds import Source, plan
 from mmeq.data.own.npy import read_arrays_of
-from mmeq.data.own.table import DELIMITERS, Table, read_table
+from mmeq.data.own.numbers import vectors_of
+from mmeq.data.own.table import DELIMITERS, read_table
 from mmeq.data.split import Split
 from mmeq.errors import MmeqError
 
@@ -94,6 +93,7 @@ class OwnData(MediaDataset):
         root = Path(data_root or self.table.path.parent).absolute()
         if not root.is_dir():
             raise MmeqError(f"data_root={root}: there is no such folder")
+        self.allow_outside = allow_outside
         self._folder = Folder(root, allow_outside)
         taken = [
             *self.roles.values(),
@@ -141,7 +141,7 @@ class OwnData(MediaDataset):
         for modality, kind in self.kinds.items():
             source = self.plan.sources[modality]
             if source.column is None:
-                cells[modality], present[modality] = _numbers(table, source)
+                cells[modality], present[modality] = vectors_of(table, source)
             elif kind == "text":
                 texts = table.columns[source.column]
                 cells[modality] = texts
@@ -167,7 +167,7 @@ class OwnData(MediaDataset):
         return Listing(
             protocol=protocol,
             classes=classes,
-            ids=self._ids(),
+            ids=parts.names_of(table, self.roles.get("id")),
             labels=labels,
             split=split,
             cells=cells,
@@ -183,34 +183,24 @@ class OwnData(MediaDataset):
         Raises:
             MmeqError: also for what `MediaDataset.manifest` does not understand.
         """
+        for name, here_N in listing.present.items():
+            self._refuse_empty(name, bool(here_N.any()), listing.notes)
         manifest = super().manifest(listing)
         for name, here in zip(self.modalities, manifest.present.any(0).tolist(), strict=True):
-            if not here:
-                why = next((one for one in manifest.notes if f"modality {name!r}: " in one), "")
-                raise MmeqError(
-                    f"dataset {self.name!r}: no sample has the modality {name!r} ({why}); paths "
-                    f"start from data_root={self.data_root}"
-                )
+            self._refuse_empty(name, here, manifest.notes)
         return manifest
+
+    def _refuse_empty(self, name: str, here: bool, notes: Sequence[str]) -> None:
+        if not here:
+            why = next((one for one in notes if f"modality {name!r}: " in one), "")
+            raise MmeqError(
+                f"dataset {self.name!r}: no sample has the modality {name!r} ({why}); paths start "
+                f"from data_root={self.data_root}"
+            )
 
     def _places(self, source: Source) -> list[tuple[Path, str] | None]:
         cells = self.table.columns[source.column or ""]
         return [None if cell is None else self._place(cell, row) for row, cell in enumerate(cells)]
-
-    def _ids(self) -> list[str]:
-        """Names of the rows, each another."""
-        if "id" not in self.roles:
-            return [str(row) for row in range(1, len(self.table) + 1)]
-        ids = parts.whole(self.table, self.roles["id"], "id")
-        first: dict[str, int] = {}
-        for row, name in enumerate(ids):
-            if name in first:
-                raise MmeqError(
-                    f"{self.table.place(row)}: the id {name!r} is that of {self.table.unit} "
-                    f"{self.table.numbers[first[name]]} too"
-                )
-            first[name] = row
-        return ids
 
     def _understood(self) -> str:
         """Say what the table was taken for."""
@@ -246,31 +236,3 @@ def _formats(
         elif kind == "image":
             found[name] = ImageFormat() if image is None else image
     return found
-
-
-def _numbers(table: Table, source: Source) -> tuple[VectorColumn, np.ndarray]:
-    """Vectors of columns of numbers, and bool [N] of the rows that have them."""
-    cells = [table.columns[name] for name in source.numbers]
-    values = np.zeros((len(table), len(cells)), dtype=np.float32)
-    present_N = np.ones(len(table), dtype=bool)
-    for row, found in enumerate(zip(*cells, strict=True)):
-        if all(cell is None for cell in found):
-            present_N[row] = False
-            continue
-        for place, cell in enumerate(found):
-            number = _number(cell)
-            if not np.isfinite(number):
-                raise MmeqError(
-                    f"{table.place(row)}: {source.numbers[place]!r} is {cell!r}, expected a number "
-                    "(a row without this modality leaves all its columns empty)"
-                )
-            values[row, place] = number
-    return VectorColumn(torch.from_numpy(values)), present_N
-
-
-def _number(cell: str | None) -> float:
-    """NaN for what is none."""
-    try:
-        return float(np.float32(cell or "nan"))
-    except ValueError:
-        return float("nan")

@@ -10,6 +10,8 @@ from mmeq.errors import MmeqError
 
 LONGEST = 255
 """Bytes of a file's name that file systems take."""
+DEEPEST = 4096
+"""Bytes of a path that systems take."""
 
 
 @dataclass(frozen=True)
@@ -27,10 +29,16 @@ class Folder:
     Args:
         root: an existing folder.
         allow_outside: let paths leave it.
+        instead: what a message recommends to who gives such a path.
     """
 
-    def __init__(self, root: Path, allow_outside: bool = False) -> None:
-        self.root, self.allow_outside = root, allow_outside
+    def __init__(
+        self,
+        root: Path,
+        allow_outside: bool = False,
+        instead: str = "give another data_root, or dataset.allow_outside=true",
+    ) -> None:
+        self.root, self.allow_outside, self.instead = root, allow_outside, instead
         self._real_root = root.resolve()
         self._known: dict[str, _Known | None] = {}
         self._found: dict[str, tuple[Path, str]] = {}
@@ -87,11 +95,12 @@ class Folder:
             return self.root / name, name.as_posix()
         if not self.allow_outside:
             raise MmeqError(
-                f"the path {cell!r} leads out of {self.root} (to {real}); give another data_root, "
-                "or dataset.allow_outside=true"
+                f"the path {cell!r} leads out of {self.root} (to {real}); {self.instead}"
             )
         return path, Path(os.path.normpath(cell)).as_posix()
 
 
 def _too_long(cell: str) -> bool:
+    if len(cell.encode(errors="replace")) >= DEEPEST:
+        return True
     return max(len(part.encode(errors="replace")) for part in cell.split("/")) > LONGEST

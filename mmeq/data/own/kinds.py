@@ -67,9 +67,9 @@ class Plan:
         """Say which columns are no modality, and what makes one of them."""
         said = []
         if self.numbers:
-            names = ", ".join(self.numbers)
+            names = ", ".join(map(_shown, self.numbers))
             said.append(f"{names} (numbers; dataset.vectors={{name: [{names}]}} takes them)")
-        said += [f"{name} (empty)" for name in self.empty]
+        said += [f"{_shown(name)} (empty)" for name in self.empty]
         return ", ".join(said)
 
     def check(self, dataset: str, wanted: Sequence[str]) -> None:
@@ -133,10 +133,15 @@ def plan(
         _add(found, name, source)
     if not found.sources and wanted is None:
         raise MmeqError(
-            f"{table.path.name} has no column that could be a modality beside {', '.join(taken)}"
+            f"{table.path.name} has no column that could be a modality beside "
+            + ", ".join(dict.fromkeys(taken))
             + (f"; left out: {found.left_out()}" if found.left_out() else "")
         )
     return found
+
+
+def _shown(name: str) -> str:
+    return name or "''"
 
 
 def _told(column: str, kind: Any) -> dict[str, str]:  # noqa: ANN401 - any YAML value

@@ -29,14 +29,18 @@ def array_kind(place: Place) -> str:
         MmeqError: for a file that is no array of numbers, of rank 1 or 2.
     """
     path, name = place
-    with path.open("rb") as stream:
-        try:
+    try:
+        with path.open("rb") as stream:
             if np.lib.format.read_magic(stream) == (1, 0):
                 shape, _, dtype = np.lib.format.read_array_header_1_0(stream)
             else:
                 shape, _, dtype = np.lib.format.read_array_header_2_0(stream)
-        except ValueError as error:
-            raise MmeqError(f"{name} is no sound .npy file: {error}") from error
+    except (FileNotFoundError, NotADirectoryError):
+        raise
+    except OSError as error:
+        raise MmeqError(f"{name} cannot be read: {error.strerror}") from error
+    except ValueError as error:
+        raise MmeqError(f"{name} is no sound .npy file: {error}") from error
     _check_dtype(dtype, name)
     kinds = {rank: kind for kind, rank in RANKS.items()}
     if len(shape) not in kinds:
@@ -70,7 +74,7 @@ def read_arrays_of(
         array = None
         if place is not None:
             try:
-                array = _read(place, kind)
+                array = read_array(place, kind)
             except (FileNotFoundError, NotADirectoryError):
                 missing.append(place[1])
         if array is not None and place is not None:
@@ -82,24 +86,38 @@ def read_arrays_of(
                 )
         arrays.append(array)
     present_N = np.array([array is not None for array in arrays], dtype=bool)
-    width = first[1] if first else 0
+    return stacked(arrays, kind, first[1] if first else 0), present_N, missing
+
+
+def stacked(arrays: Sequence[np.ndarray | None], kind: str, width: int) -> Column:
+    """Return arrays as a column, zeros where there is none.
+
+    Args:
+        arrays: N, of `read_array`.
+        kind: vector or sequence.
+        width: F of all of them.
+    """
     if kind == "vector":
         values = np.zeros((len(arrays), width), np.float32)
         for row, array in enumerate(arrays):
             if array is not None:
                 values[row] = array
-        return VectorColumn(torch.from_numpy(values)), present_N, missing
+        return VectorColumn(torch.from_numpy(values))
     length_N = np.array([0 if array is None else len(array) for array in arrays], dtype=np.int64)
     padded = np.zeros((len(arrays), int(length_N.max(initial=0)), width), np.float32)
     for row, array in enumerate(arrays):
         if array is not None:
             padded[row, : len(array)] = array
-    column = SequenceColumn(torch.from_numpy(padded), torch.from_numpy(length_N))
-    return column, present_N, missing
+    return SequenceColumn(torch.from_numpy(padded), torch.from_numpy(length_N))
 
 
-def _read(place: Place, kind: str) -> np.ndarray:
-    """One array, float32."""
+def read_array(place: Place, kind: str) -> np.ndarray:
+    """Read one array of finite numbers, float32: [F] or, of a sequence, [T, F].
+
+    Raises:
+        FileNotFoundError: when there is no such file (NotADirectoryError: no such folder).
+        MmeqError: names the file and what is wrong with it.
+    """
     path, name = place
     try:
         array = np.load(path, allow_pickle=False)

@@ -73,6 +73,26 @@ def whole(table: Table, column: str, what: str) -> list[str]:
     return [cell for cell in cells if cell is not None]
 
 
+def names_of(table: Table, column: str | None) -> list[str]:
+    """Return the names of the rows: of a column, or else their numbers from 1.
+
+    Raises:
+        MmeqError: names the row that has none, or that of another row.
+    """
+    if column is None:
+        return [str(row) for row in range(1, len(table) + 1)]
+    names = whole(table, column, "id")
+    first: dict[str, int] = {}
+    for row, name in enumerate(names):
+        if name in first:
+            raise MmeqError(
+                f"{table.place(row)}: the id {name!r} is that of {table.unit} "
+                f"{table.numbers[first[name]]} too"
+            )
+        first[name] = row
+    return names
+
+
 def classes_of(
     table: Table, column: str, wanted: Sequence[str] | None
 ) -> tuple[tuple[str, ...], np.ndarray]:
@@ -138,6 +158,11 @@ def made(
             f"class {classes[few[0]]!r} has {len(rows)} of the {len(PARTS)} samples or more that "
             f"a split into {', '.join(PARTS)} needs{where}{more}; give a column 'split', or leave "
             "the class out"
+        )
+    if groups is not None and len(set(groups)) < len(PARTS):
+        raise MmeqError(
+            f"{table.path.name} has {len(set(groups))} groups, and a split that keeps them whole "
+            f"needs {len(PARTS)} or more; dataset.grouped=false tears them (results will flatter)"
         )
     return split.assign(labels, classes, groups)
 

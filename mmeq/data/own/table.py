@@ -46,35 +46,36 @@ class Table:
         return f"{self.path.name}, {self.unit} {self.numbers[row]}"
 
 
-def read_table(path: str | Path, marks: Sequence[str] = ()) -> Table:
+def read_table(path: str | Path, marks: Sequence[str] = (), option: str = "dataset.path") -> Table:
     """Read a table; the last ones are remembered until the file changes.
 
     Args:
         path: ``.csv``, ``.tsv``, ``.jsonl``, ``.ndjson``, ``.parquet`` or ``.pq``. A CSV has a
             header, is UTF-8 and divides its cells by one of `DELIMITERS`.
         marks: names of columns that are expected; they tell which delimiter a CSV has.
+        option: that named it, for messages.
 
     Raises:
         MmeqError: names file, line and what would be right.
     """
     path = Path(path).expanduser().absolute()
     if not path.is_file():
-        raise MmeqError(f"dataset.path={path}: there is no such file")
+        raise MmeqError(f"{option}={path}: there is no such file")
     if path.suffix.lower() not in _READERS:
         raise MmeqError(
-            f"dataset.path={path.name}: a table is read from a file ending in one of "
+            f"{option}={path.name}: a table is read from a file ending in one of "
             f"{', '.join(_READERS)}{did_you_mean(path.suffix, _READERS).split(' (')[0]}"
         )
     stat = path.stat()
-    return _remembered(path, stat.st_mtime_ns, stat.st_size, tuple(marks))
+    try:
+        return _remembered(path, stat.st_mtime_ns, stat.st_size, tuple(marks))
+    except PermissionError as error:
+        raise MmeqError(f"{option}={path}: may not be read") from error
 
 
 @functools.lru_cache(maxsize=2)
 def _remembered(path: Path, changed: int, size: int, marks: tuple[str, ...]) -> Table:
-    try:
-        table = _READERS[path.suffix.lower()](path, marks)
-    except PermissionError as error:
-        raise MmeqError(f"dataset.path={path}: may not be read") from error
+    table = _READERS[path.suffix.lower()](path, marks)
     if not len(table):
         raise MmeqError(f"{path.name} has no rows")
     return table
@@ -145,6 +146,12 @@ def _records(path: Path, text: str, delimiter: str) -> Iterator[tuple[int, list[
                 yield begins, cells
             begins = reader.line_num + 1
     except csv.Error as error:
+        if "field limit" in str(error):
+            raise MmeqError(
+                f"{path.name}, line {begins} has a cell of more than {csv.field_size_limit()} "
+                "characters: is a quotation mark not closed? (so long a text can stand in a .jsonl "
+                "or .parquet file)"
+            ) from error
         raise MmeqError(
             f"{path.name}, line {begins}: {error}; is a quotation mark not closed, or not doubled "
             'within a cell ("")?'
@@ -168,7 +175,7 @@ def _jsonl(path: Path, marks: Sequence[str]) -> Table:
             continue
         where = f"{path.name}, line {line}"
         try:
-            record = json.loads(text, object_pairs_hook=list)
+            record = json.loads(text, object_pairs_hook=tuple)
         except (ValueError, RecursionError) as error:
             raise MmeqError(f"{where} is no JSON: {error}") from error
         if not text.lstrip().startswith("{"):
@@ -193,6 +200,8 @@ def _parquet(path: Path, marks: Sequence[str]) -> Table:
     try:
         # one file as it is, not a folder of parts named key=value
         stored = parquet.ParquetFile(path).read()
+    except PermissionError:
+        raise
     except (pyarrow.ArrowException, OSError) as error:
         raise MmeqError(f"{path.name} is no sound Parquet file: {error}") from error
     columns: dict[str, Cells] = {}
@@ -208,15 +217,22 @@ def _parquet(path: Path, marks: Sequence[str]) -> Table:
 def _cell(value: Any, where: str, name: str) -> str | None:  # noqa: ANN401 - any JSON value
     """Return a typed value as text; NaN is what pandas writes for nothing."""
     if isinstance(value, list | dict | tuple | bytes):
+        kinds = {list: "a list", bytes: "bytes"}  # a JSON object is read as a tuple of pairs
+        what = kinds.get(type(value), "an object")
         raise MmeqError(
-            f"{where}: {name!r} holds a {type(value).__name__}, expected a text or a number (an "
+            f"{where}: {name!r} holds {what}, expected a text or a number (an "
             "array stands in a file of its own: .npy)"
         )
     if isinstance(value, bool):
         return str(value).lower()
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return None
-    return str(value).strip() or None
+    text = str(value).strip()
+    if not text.isascii() and any("\ud800" <= character <= "\udfff" for character in text):
+        raise MmeqError(
+            f"{where}: {name!r} holds half a character (a lone surrogate), which UTF-8 has not"
+        )
+    return text or None
 
 
 _READERS: dict[str, Callable[[Path, Sequence[str]], Table]] = {
@@ -227,3 +243,5 @@ _READERS: dict[str, Callable[[Path, Sequence[str]], Table]] = {
     ".parquet": _parquet,
     ".pq": _parquet,
 }
+ENDINGS = tuple(_READERS)
+"""Of the files that are tables."""

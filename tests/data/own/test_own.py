@@ -295,6 +295,7 @@ def test_paths_may_not_leave_the_root_unasked(tmp_path):
         ("https://example.org/a.wav", "line 3: 'https://.* is an address"),
         ("x" * 300 + ".wav", "line 3: 'xxx.*… is no path of a file"),
         ("ä" * 130 + ".wav", "line 3: 'äää.*… is no path of a file"),
+        ("a/" * 2100 + "a.wav", "line 3: 'a/a/.*… is no path of a file"),
     ],
 )
 def test_what_is_no_path(tmp_path, cell, says):
@@ -414,6 +415,24 @@ def test_an_archive_by_the_name_of_an_array(tmp_path):
     refuses("3.npy is an archive of arrays", path)
 
 
+def test_a_folder_by_the_name_of_an_array(tmp_path):
+    path = arrays(tmp_path, [None] * 6)
+    (tmp_path / "0.npy").mkdir()
+    with pytest.raises(MmeqError, match=r"0.npy cannot be read: Is a directory"):
+        OwnData(path)
+
+
+def test_a_column_without_a_name_is_shown(tmp_path):
+    path = tmp_path / "my.csv"
+    path.write_text(
+        ",label,words,\n" + "".join(f"{n},{'ab'[n % 2]},w {n}\n"[:-1] + ",\n" for n in range(30))
+    )
+    with pytest.raises(MmeqError, match="more than one column without a name"):
+        OwnData(str(path))
+    path.write_text("label,words,\n" + "".join(f"{'ab'[n % 2]},w {n},\n" for n in range(30)))
+    assert "left out: '' (empty)" in OwnData(str(path))._understood()
+
+
 def test_no_array_file_is_there(tmp_path):
     path = arrays(tmp_path, [None] * 6)
     with pytest.raises(
@@ -425,6 +444,9 @@ def test_no_array_file_is_there(tmp_path):
         MmeqError, match=r"no sample has the modality 'sensor' .*6 files are missing"
     ):
         told.load()
+    alone = OwnData(path, kinds={"sensor": "vector"}, modalities=["sensor"])
+    with pytest.raises(MmeqError, match=r"no sample has the modality 'sensor' .*: 0.npy, 1.npy"):
+        alone.load()
 
 
 # --- mistakes
@@ -455,6 +477,7 @@ def test_no_array_file_is_there(tmp_path):
             {"validation": 0.001},
             "0.001 of its train part is less than a sample",
         ),
+        ({"group": "xy"}, {}, "my.csv has 2 groups, and a split that keeps them whole needs 3"),
         ({}, {"name": "../x"}, "dataset.name='../x': give a word without '/'"),
         ({}, {"validation": 1.0}, "validation=1: give a share"),
         ({}, {"fractions": [0.5, 0.5, 0.5]}, "add up to 1.5"),
@@ -499,8 +522,9 @@ def test_mistakes_are_named_before_any_data_are_read(tmp_path, columns, options,
 
 def test_a_table_without_modalities(tmp_path):
     path = table(tmp_path, {"label": "ab", "id": range(30), "age": range(30)})
-    with pytest.raises(MmeqError, match=r"no column that could be a modality .*left out: age .num"):
-        OwnData(path)
+    says = r"no column that could be a modality beside id, label; left out: age .num"
+    with pytest.raises(MmeqError, match=says):
+        OwnData(path, columns={"id": "id"})
 
 
 def test_files_of_an_unknown_ending_are_no_texts(tmp_path):

@@ -127,13 +127,14 @@ def test_unicode_ends_of_line_belong_to_json_texts(tmp_path):
         ("t.csv", b"label,a\n1,\xe9t\xe9\n", "line 2 is not UTF-8 .byte 0xe9."),
         ("t.csv", b"\xef\xbb\xbflabel\n\xe9\n", "line 2 is not UTF-8 .byte 0xe9."),
         ("t.csv", "label,a\n1,2\n".encode("utf-16"), "is no UTF-8 text .UTF-16"),
-        ("t.csv", "label\nx" + "y" * 200_000 + "\n", "line 2: field larger than field limit"),
+        ("t.csv", "label\nx" + "y" * 200_000 + "\n", "line 2 has a cell of more than 131072 char"),
         ("t.jsonl", '{"label": 1}\n{"label": 2,}\n', "t.jsonl, line 2 is no JSON"),
         ("t.jsonl", '{"label": 1}\n[1]\n', "t.jsonl, line 2 is no object"),
         ("t.jsonl", '{"label": 1}\n"x"\n', "t.jsonl, line 2 is no object"),
         ("t.jsonl", '{"label": 1, "label": 2}\n', "line 1 gives one name twice"),
         ("t.jsonl", '{"label": 1, "a": [1, 2]}\n', "line 1: 'a' holds a list"),
-        ("t.jsonl", '{"label": 1, "a": {"b": 2}}\n', "line 1: 'a' holds a list"),
+        ("t.jsonl", '{"label": 1, "a": {"b": 2}}\n', "line 1: 'a' holds an object"),
+        ("t.jsonl", '{"label": "\\ud800x"}\n', "line 1: 'label' holds half a character"),
         ("t.jsonl", "\n", "t.jsonl has no rows"),
         ("t.parquet", "PAR1 and no more", "t.parquet is no sound Parquet file"),
         ("t.xlsx", "", "path=t.xlsx: a table is read from a file ending in one of .csv"),
@@ -144,6 +145,12 @@ def test_what_is_wrong_is_said_by_line(tmp_path, name, content, says):
     path = write(tmp_path / name, content)
     with pytest.raises(MmeqError, match=says):
         read_table(path, ["label"])
+
+
+def test_characters_of_two_halves_are_whole(tmp_path):
+    path = tmp_path / "t.jsonl"
+    path.write_text('{"label": "\\ud83d\\ude00"}\n')
+    assert read_table(path).columns["label"] == ["😀"]
 
 
 def test_no_such_file(tmp_path):
