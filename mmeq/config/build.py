@@ -164,6 +164,7 @@ def build_encoders(tree: Tree, spec: DatasetSpec) -> Any:  # noqa: ANN401 - nn.M
     from torch import nn
 
     backbone, encoders = tree["backbone"], nn.ModuleDict()
+    shared: Tree = {}  # what encoders of one model have in common, such as its body
     for modality in spec.modalities:
         node = backbone["encoders"].get(modality.kind)
         if node is None:
@@ -173,7 +174,8 @@ def build_encoders(tree: Tree, spec: DatasetSpec) -> Any:  # noqa: ANN401 - nn.M
                 + did_you_mean(modality.kind, backbone["encoders"])
             )
         try:
-            encoders[modality.name] = instantiate(node, modality=modality, dim=backbone["dim"])
+            supplied = {"modality": modality, "dim": backbone["dim"], "shared": shared}
+            encoders[modality.name] = instantiate(node, **supplied)
         except (ValueError, TypeError) as error:
             path = f"backbone.encoders.{modality.kind}"
             named = str(error).startswith(path)

@@ -93,6 +93,7 @@ def modalities(tree: Tree, dataset: Any) -> list[str]:  # noqa: ANN401
     """Check fusion, method, inference and backbone against the dataset's modalities."""
     import torch
 
+    from mmeq.config.caching import check_cache
     from mmeq.game.choice import check_estimator
     from mmeq.inference.build import build_strategy
     from mmeq.inference.orders import Options
@@ -115,6 +116,7 @@ def modalities(tree: Tree, dataset: Any) -> list[str]:  # noqa: ANN401
         lambda: check_estimator(count, tree["estimator"], tree["budget"]),
     )
     problems += absence(tree, names)
+    dry(problems, "cache", lambda: check_cache(tree.get("cache")))
     problems += checked_callbacks(tree, names)
     cls: Any = resolve(tree["method"]["_target_"])
     least = getattr(cls, "min_modalities", 1)

@@ -124,6 +124,9 @@ def reopen(folder: Path, checkpoint: Path, trained: DictConfig) -> Run:
     run = build(trained, folder, evaluation=True)
     load_weights(run.module, checkpoint)
     run.module.eval()
+    from mmeq.config.caching import cache_features
+
+    cache_features(run, fill=False)
     from mmeq.callbacks.router import learnt, needs_router
 
     if needs_router(run.module, run.module.strategy):
@@ -150,6 +153,8 @@ def load_weights(module: MultimodalModule, path: Path) -> None:
         raise MmeqError(refused)
     try:
         module.load_state_dict(checkpoint["state_dict"])
+    except MmeqError as error:
+        raise MmeqError(f"checkpoint={path}: {error}") from error
     except (RuntimeError, KeyError, ValueError, TypeError) as error:
         lines = [line.strip() for line in str(error).splitlines() if line.strip()]
         why = lines[1] if len(lines) > 1 else f"its method is another ({lines[0]})"

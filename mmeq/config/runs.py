@@ -26,6 +26,7 @@ HARMLESS = (
     "workers",
     "data_root",
     "prepared",
+    "cache",
 )
 """What may change when a run goes on, without making it another run."""
 

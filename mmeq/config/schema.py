@@ -48,6 +48,7 @@ class Root:
     missing: float | dict[str, Any] | None = None
     modality_dropout: float | dict[str, Any] = 0.0
     prepared: str | None = None
+    cache: str | bool | None = None
 
 
 @dataclass
@@ -96,7 +97,7 @@ SECTIONS: dict[str, type] = {
 
 SUPPLIED: dict[str, frozenset[str]] = {
     "dataset": frozenset({"data_root", "prepared"}),
-    "backbone.encoders": frozenset({"modality", "dim"}),
+    "backbone.encoders": frozenset({"modality", "dim", "shared"}),
     "fusion": frozenset({"modalities", "dim", "classes", "prior"}),
     "method": frozenset({"modalities", "seed", "dim", "classes"}),
     "optim.optimizer": frozenset({"params"}),

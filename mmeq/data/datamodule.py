@@ -18,6 +18,7 @@ from torch.utils.data import BatchSampler, DataLoader
 from torch.utils.data import Dataset as TorchDataset
 
 from mmeq.data.columns import SequenceColumn, Statistics, VectorColumn
+from mmeq.data.features import FeatureColumn
 from mmeq.data.leakage import check_classes, check_leakage
 from mmeq.data.manifest import PARTS, TRAIN, Manifest
 from mmeq.data.media.column import MediaColumn
@@ -78,7 +79,7 @@ class Batches(TorchDataset[dict[str, Any]]):
                 raw = column.batch(rows_B)
                 if self.dropout_M is not None:
                     raw = hide(raw, present[:, m])
-            if modality in self.transforms:
+            if modality in self.transforms and not isinstance(column, FeatureColumn):
                 generator = batch_generator(self.seed, epoch, rows, modality)
                 raw = self.transforms[modality](raw, self.training, generator)
             inputs[modality] = raw

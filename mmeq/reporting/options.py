@@ -21,6 +21,7 @@ UNTOLD = (
     "resume",
     "data_root",
     "prepared",
+    "cache",
     "workers",
     "logger",
     "hydra",
