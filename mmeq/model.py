@@ -114,7 +114,7 @@ class MultimodalModel(lightning.LightningModule):
         rows = []
         for m, name in enumerate(self.spec.names):
             if chosen is None or m in chosen:
-                rows.append(self._encoded(name, batch))
+                rows.append(self.encoders[name](batch["inputs"][name]))
             else:
                 rows.append(self._quiet(name, batch))
         present_BM = None if self.spec.complete else batch["present"]
@@ -133,25 +133,6 @@ class MultimodalModel(lightning.LightningModule):
         rows[modality] = self._quiet(self.spec.names[modality], batch)
         return Features(tuple(rows), features.present_BM)
 
-    def _encoded(self, name: str, batch: Batch) -> Tensor:
-        """Encode one modality; batch statistics are of present samples alone, absent ones zero.
-
-        Only encoders with batch norm are given the present samples apart: for others an absent
-        row changes no other row, and its features are not used.
-        """
-        encoder, inputs = self.encoders[name], batch["inputs"][name]
-        if self.spec.complete or "present" not in batch or not _has_batch_norm(encoder):
-            return encoder(inputs)
-        rows_K = batch["present"][:, self.spec.names.index(name)].nonzero().flatten()
-        count = len(batch["present"])
-        if len(rows_K) == count:
-            return encoder(inputs)
-        if not len(rows_K):
-            return torch.zeros(count, self.fusion.dim, device=rows_K.device)
-        some = {k: v[rows_K] for k, v in inputs.items()} if isinstance(inputs, dict) else None
-        some_KD = encoder(inputs[rows_K] if some is None else some)
-        return some_KD.new_zeros(count, some_KD.shape[1]).index_copy(0, rows_K, some_KD)
-
     @torch.no_grad()
     def _quiet(self, name: str, batch: Batch) -> Tensor:
         """Encode without graph and without moving running statistics."""
@@ -159,7 +140,7 @@ class MultimodalModel(lightning.LightningModule):
         training = encoder.training
         encoder.eval()
         try:
-            return self._encoded(name, batch)
+            return encoder(batch["inputs"][name])
         finally:
             encoder.train(training)
 
@@ -283,10 +264,6 @@ class MultimodalModel(lightning.LightningModule):
     def _told(self) -> dict[str, list[str]]:
         """What outputs and encoders stand for, in their order."""
         return {"classes": list(map(str, self.spec.classes)), "modalities": list(self.spec.names)}
-
-
-def _has_batch_norm(module: nn.Module) -> bool:
-    return any(isinstance(part, nn.modules.batchnorm._BatchNorm) for part in module.modules())
 
 
 def _norm_buffers(module: nn.Module) -> Iterator[Tensor]:

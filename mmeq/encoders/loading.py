@@ -159,7 +159,11 @@ def offline() -> bool:
         os.environ.get(name) for name in ("HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy")
     ):
         return False  # only the proxy knows
-    hub = urlparse(os.environ.get("HF_ENDPOINT", "https://huggingface.co"))
+    try:
+        constants: Any = import_module("huggingface_hub.constants")
+    except ImportError:
+        return True  # without its client there is no way to it
+    hub = urlparse(os.environ.get("HF_ENDPOINT", constants.ENDPOINT))
     port = hub.port or (80 if hub.scheme == "http" else 443)
     try:
         socket.create_connection((hub.hostname or "", port), timeout=5).close()

@@ -211,7 +211,7 @@ def missing_table(
         return {
             "effective": ((lost_M * owners_M).sum() / owners_M.sum().clamp(min=1)).item(),
             "accuracy": accuracy([hit_NS.shape[1] + k]),
-            "mask_sd": math.sqrt(spread_N.sum().item()) / samples,
+            "mask_sd": math.sqrt(max(0.0, spread_N.sum().item())) / samples,
         }
 
     table: dict[str, Any] = {
