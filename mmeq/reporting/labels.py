@@ -97,7 +97,7 @@ def shown(odd: Options, rows: Sequence[tuple[Run, Options]]) -> list[str]:
         ):
             continue  # another choice stands at its place
         parent, _, leaf = path.rpartition(".")
-        if value == ABSENT and f"{parent}._target_" in odd:
+        if value == ABSENT and leaf != "_target_" and f"{parent}._target_" in odd:
             continue
         if leaf == "_target_":
             out.append(f"{parent}=absent" if value == ABSENT else f"{parent}={_last(value)}")

@@ -278,6 +278,13 @@ def test_time_and_memory_are_ratios_on_the_same_hardware(runs):
     assert (memory.mean, memory.n) == (1.5, 1)
 
 
+def test_a_row_that_lacks_what_most_have_says_so(runs):
+    stop = {"callbacks.early_stopping": {"_target_": "a.B", "patience": 1}}
+    runs(seed=0), runs(seed=1, options=stop)
+    runs(seed=2, options={**stop, "optim.scheduler": None})
+    assert "joint · callbacks.early_stopping=absent" in rows(runs)
+
+
 OPTIONS = st.fixed_dictionaries(
     {},
     optional={
