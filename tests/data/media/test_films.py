@@ -51,11 +51,12 @@ def shown(found, start, length, fps, most):
     return list(dict.fromkeys(kept))
 
 
-@pytest.mark.parametrize(("name", "codec", "b_frames"), CONTAINERS)
-@pytest.mark.parametrize("sound", [False, True])
+@pytest.mark.parametrize(
+    ("name", "codec", "b_frames", "sound"),
+    # webm holds no mp3
+    [(*one, sound) for one in CONTAINERS for sound in (False, True)[: 2 - ("webm" in one[0])]],
+)
 def test_frames_shown_at_the_middles(tmp_path, name, codec, b_frames, sound):
-    if sound and name.endswith("webm"):
-        pytest.skip("webm holds no mp3")
     track = (chirp(3.0, 44100), 44100, "libmp3lame") if sound else None
     path = write_film(tmp_path / name, 3.0, codec=codec, b_frames=b_frames, sound=track)
     found = times(path)
