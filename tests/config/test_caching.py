@@ -26,7 +26,7 @@ from mmeq.data.media.column import MediaColumn
 from mmeq.data.media.image import ImageFormat
 from mmeq.data.spec import DatasetSpec, Modality
 from mmeq.encoders.frozen import weights_digest
-from mmeq.encoders.pretrained import PretrainedEncoder
+from mmeq.encoders.pretrained.encoder import PretrainedEncoder
 from mmeq.encoders.vector import VectorEncoder
 from mmeq.errors import MmeqError
 from mmeq.fusions.memory import Memory

@@ -11,8 +11,8 @@ from torch import nn
 
 from mmeq.data.spec import Modality
 from mmeq.encoders import fetch
-from mmeq.encoders.llm import LLMEncoder
-from mmeq.encoders.llm_body import run
+from mmeq.encoders.llm.body import run
+from mmeq.encoders.llm.encoder import LLMEncoder
 from mmeq.encoders.lora import is_adapter
 from mmeq.errors import MmeqError
 

@@ -29,8 +29,8 @@ from mmeq.data.media.video import VideoFormat
 from mmeq.data.spec import Modality
 from mmeq.encoders import loading
 from mmeq.encoders.lora import activate, adapt, adapter_parameters, is_adapter
-from mmeq.encoders.pretrained import PretrainedEncoder
-from mmeq.encoders.pretrained_state import digest, fit
+from mmeq.encoders.pretrained.encoder import PretrainedEncoder
+from mmeq.encoders.pretrained.state import digest, fit
 from mmeq.errors import MmeqError
 
 D = 8

@@ -13,10 +13,10 @@ from torch import Tensor
 
 from mmeq.data.spec import Modality
 from mmeq.encoders.loading import DVECTOR, Source, extra, fetch
-from mmeq.encoders.pretrained_body import Body
-from mmeq.encoders.pretrained_libraries import load_transformers
-from mmeq.encoders.pretrained_state import fit, read_state
-from mmeq.encoders.pretrained_voice import RATE, Voice, mel_windows
+from mmeq.encoders.pretrained.body import Body
+from mmeq.encoders.pretrained.libraries import load_transformers
+from mmeq.encoders.pretrained.state import fit, read_state
+from mmeq.encoders.pretrained.voice import RATE, Voice, mel_windows
 from mmeq.errors import MmeqError
 
 LEAST = 0.1

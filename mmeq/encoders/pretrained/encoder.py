@@ -14,11 +14,11 @@ from mmeq.data.spec import Modality
 from mmeq.encoders.checks import check_sizes
 from mmeq.encoders.loading import resolve
 from mmeq.encoders.lora import adapt, is_adapter, lora_options
-from mmeq.encoders.pretrained_audio import AudioBody, format_of
-from mmeq.encoders.pretrained_body import Body, Pooling
-from mmeq.encoders.pretrained_image import ImageBody, look_of
-from mmeq.encoders.pretrained_state import digest
-from mmeq.encoders.pretrained_text import TextBody
+from mmeq.encoders.pretrained.audio import AudioBody, format_of
+from mmeq.encoders.pretrained.body import Body, Pooling
+from mmeq.encoders.pretrained.image import ImageBody, look_of
+from mmeq.encoders.pretrained.state import digest
+from mmeq.encoders.pretrained.text import TextBody
 from mmeq.errors import MmeqError, did_you_mean
 
 KINDS = ("text", "image", "video", "audio")

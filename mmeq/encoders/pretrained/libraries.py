@@ -14,7 +14,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from mmeq.encoders.loading import Source, extra, fetch
-from mmeq.encoders.pretrained_state import fit, read_state
+from mmeq.encoders.pretrained.state import fit, read_state
 from mmeq.errors import MmeqError, did_you_mean
 
 PARTS = {"text": "text_config", "image": "vision_config", "video": "vision_config"}

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from mmeq.encoders.loading import Source, extra, fetch
-from mmeq.encoders.pretrained_body import Body
-from mmeq.encoders.pretrained_libraries import load_transformers
+from mmeq.encoders.pretrained.body import Body
+from mmeq.encoders.pretrained.libraries import load_transformers
 from mmeq.errors import MmeqError
 
 LONGEST = 512

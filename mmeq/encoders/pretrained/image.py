@@ -14,8 +14,8 @@ from torch.nn import functional as F
 
 from mmeq.data.spec import Modality
 from mmeq.encoders.loading import Source, extra, fetch
-from mmeq.encoders.pretrained_body import Body
-from mmeq.encoders.pretrained_libraries import (
+from mmeq.encoders.pretrained.body import Body
+from mmeq.encoders.pretrained.libraries import (
     load_timm,
     load_torchvision,
     load_transformers,

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from mmeq.data.spec import Modality
 from mmeq.encoders.checks import check_sizes
-from mmeq.encoders.llm_body import (
+from mmeq.encoders.llm.body import (
     Body,
     Dtype,
     Pooling,
@@ -24,8 +24,8 @@ from mmeq.encoders.llm_body import (
     recompute,
     run,
 )
-from mmeq.encoders.llm_front import Augment, Front
-from mmeq.encoders.llm_tokens import PROMPT, Tokens
+from mmeq.encoders.llm.front import Augment, Front
+from mmeq.encoders.llm.tokens import PROMPT, Tokens
 from mmeq.encoders.lora import adapt, lora_options
 from mmeq.errors import MmeqError, did_you_mean
 

@@ -1,0 +1,3 @@
+"""A causal language model as the shared body of all modalities."""
+
+from mmeq.encoders.llm.encoder import LLMEncoder as LLMEncoder
