@@ -127,11 +127,16 @@ class MultimodalModel(lightning.LightningModule):
             self.fusion.see_zero_input(torch.stack(rows))
         return features
 
-    def reencode(self, batch: Batch, features: Features, modality: int) -> Features:
-        """Replace one modality's features by what its encoder gives now, without graph."""
-        rows = list(features.rows)
-        rows[modality] = self._quiet(self.spec.names[modality], batch)
-        return Features(tuple(rows), features.present_BM)
+    def reencode(
+        self, batch: Batch, features: Features, modality: int, graph: bool = False
+    ) -> Features:
+        """Replace one modality's features by what its encoder gives now."""
+        rows, name = list(features.rows), self.spec.names[modality]
+        if graph:
+            rows[modality] = self.encoders[name](batch["inputs"][name])
+        else:
+            rows[modality] = self._quiet(name, batch)
+        return features.with_rows(rows)
 
     @torch.no_grad()
     def _quiet(self, name: str, batch: Batch) -> Tensor:

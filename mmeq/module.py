@@ -6,7 +6,7 @@ Shape suffixes: B batch, C classes, S coalitions.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from typing import Any
 
 import torch
@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mmeq.data.spec import DatasetSpec
+from mmeq.errors import MmeqError
 from mmeq.fusions.base import Fusion
 from mmeq.losses import LossMeter
 from mmeq.methods.base import Batch, Features, Method, trained
@@ -24,9 +25,10 @@ from mmeq.model import MultimodalModel
 class MultimodalModule(MultimodalModel):
     """The model with manual optimisation: the methods' `Loop`.
 
-    One optimizer holds a parameter group for each encoder, the fusion and the method. A step
-    touches only the groups it names: the gradients of the others are None, so neither weights nor
-    moments move. Each epoch draws from (seed, epoch), so a resumed run draws the same.
+    One optimizer holds a parameter group for each encoder (``encoder/text``), for what several
+    encoders share (``encoder/image+text``), the fusion and the method. A step touches only the
+    groups it is about: the gradients of the others are None, so neither weights nor moments move.
+    Each epoch draws from (seed, epoch), so a resumed run draws the same.
 
     Args:
         spec: of the dataset.
@@ -44,6 +46,11 @@ class MultimodalModule(MultimodalModel):
         train_losses: mean of every loss over the epoch and all ranks.
         epoch_findings: what callbacks found out in one epoch, for its line of ``history.jsonl``.
         first_bad: the first loss that was NaN or infinite in the epoch, and its batch; or None.
+        watchers: called with the parameter groups of each step, their gradients in place and not
+            yet clipped; the step is made inside the context that they return.
+
+    Raises:
+        MmeqError: for a method that cannot train encoders with parameters in common.
     """
 
     def __init__(
@@ -69,6 +76,15 @@ class MultimodalModule(MultimodalModel):
         self.first_bad: tuple[str, int] | None = None
         self._held: dict[tuple[int, ...], tuple[int, list[Tensor | None]]] = {}
         self._batches = self._updates = 0
+        self.watchers: list[Callable[[list[dict[str, Any]]], AbstractContextManager[None]]] = []
+        owners = [len(names) for names in self._owners().values()]
+        self.shared = max(owners, default=0) > 1
+        if self.shared and not method.shares:
+            raise MmeqError(
+                f"method {method.title()} cannot train encoders that share parameters: give each "
+                "modality its own (backbone=llm: backbone.encoders.text.separate=true), tune fewer "
+                "(backbone.encoders.text.tune=lora), or take method=joint or method=shapley"
+            )
         method.adopt(encoders)
 
     # what methods may ask of the loop, beside what the model answers
@@ -160,24 +176,29 @@ class MultimodalModule(MultimodalModel):
             idle = self.fusion if self.method.uses_fusion else self.method
             loss = loss + 0.0 * sum(parameter.sum() for parameter in trained(idle))
         self.manual_backward(loss)
-        names = {f"encoder/{self.spec.names[m]}" for m in key[1:]} | {"fusion", "method"}
-        parameters: list[nn.Parameter] = []
+        names = {self.spec.names[m] for m in key[1:]}
+        stepped: list[dict[str, Any]] = []
         for group in optimizer.param_groups:
-            if group["name"] in names:
-                parameters += group["params"]
+            part, _, owners = group["name"].partition("/")
+            if part != "encoder" or not names.isdisjoint(owners.split("+")):
+                stepped.append(group)
             else:
                 for parameter in group["params"]:
                     parameter.grad = None
+        parameters: list[nn.Parameter] = [p for group in stepped for p in group["params"]]
         if edit is not None:
             with torch.autocast(self.device.type, enabled=False), torch.no_grad():
                 edit()
         if self.accumulate > 1 and not self._accumulated(key, parameters):
             return
-        if self.clip_norm is not None:
-            nn.utils.clip_grad_norm_(parameters, self.clip_norm)
         factors = {f"encoder/{self.spec.names[m]}": rate for m, rate in (rates or {}).items()}
-        with scaled(optimizer.param_groups, factors):
-            optimizer.step()
+        with ExitStack() as watched:
+            for watch in self.watchers:
+                watched.enter_context(watch(stepped))
+            if self.clip_norm is not None:
+                nn.utils.clip_grad_norm_(parameters, self.clip_norm)
+            with scaled(optimizer.param_groups, factors):
+                optimizer.step()
 
     def _accumulated(self, key: tuple[int, ...], parameters: list[nn.Parameter]) -> bool:
         """Add to the gradients held for this call; True when they are complete and in place."""
@@ -198,18 +219,24 @@ class MultimodalModule(MultimodalModel):
 
     def configure_optimizers(self) -> dict[str, Any]:
         """One optimizer with named groups; empty groups are left out."""
-        groups = [(f"encoder/{name}", self.encoders[name]) for name in self.spec.names]
-        groups += [("fusion", self.fusion), ("method", self.method)]
+        groups: dict[str, list[nn.Parameter]] = {}
+        for parameter, names in self._owners().items():
+            groups.setdefault(f"encoder/{'+'.join(names)}", []).append(parameter)
+        groups |= {"fusion": trained(self.fusion), "method": trained(self.method)}
         optimizer = self.make_optimizer(
-            [
-                {"name": name, "params": parameters}
-                for name, part in groups
-                if (parameters := [p for p in part.parameters() if p.requires_grad])
-            ]
+            [{"name": name, "params": every} for name, every in groups.items() if every]
         )
         if self.make_scheduler is None:
             return {"optimizer": optimizer}
         return {"optimizer": optimizer, "lr_scheduler": self.make_scheduler(optimizer)}
+
+    def _owners(self) -> dict[nn.Parameter, list[str]]:
+        """Trained parameters of the encoders, and the modalities that each belongs to."""
+        owners: dict[nn.Parameter, list[str]] = {}
+        for name in self.spec.names:
+            for parameter in trained(self.encoders[name]):
+                owners.setdefault(parameter, []).append(name)
+        return owners
 
     def on_train_epoch_start(self) -> None:
         """Draw from (seed, epoch, rank) and take the order that the method chose."""

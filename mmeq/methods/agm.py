@@ -48,6 +48,7 @@ class Agm(Method):
 
     min_modalities = 2
     max_modalities = 8
+    shares = True
 
     def __init__(self, modalities: Sequence[str], seed: int = 0, alpha: float = 1.0) -> None:
         super().__init__(modalities, seed)

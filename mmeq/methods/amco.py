@@ -42,6 +42,7 @@ class Amco(Method):
     """
 
     min_modalities = 2
+    shares = True
 
     def __init__(
         self,

@@ -57,6 +57,8 @@ class Loop(Protocol):
         epochs: how many there shall be.
         batch: place of the current batch in its epoch, from 0.
         batches: how many the epoch has.
+        shared: a trained parameter belongs to several encoders, so that a step for one modality
+            moves others too, and no graph that was made before it can be used after it.
         inference_orders: the orders that the inference strategy looks at.
         log_prior: [C] logits of the best constant predictor, the answer of the empty coalition.
     """
@@ -65,14 +67,20 @@ class Loop(Protocol):
     epochs: int
     batch: int
     batches: int
+    shared: bool
     inference_orders: Orders
     log_prior: Tensor
 
     def encode(self, batch: Batch, modalities: Iterable[int] | None = None) -> Features:
         """Encode a batch once, with graphs; or with graphs for some modalities only."""
 
-    def reencode(self, batch: Batch, features: Features, modality: int) -> Features:
-        """Replace one modality's features by what its encoder gives now, without graph."""
+    def reencode(
+        self, batch: Batch, features: Features, modality: int, graph: bool = False
+    ) -> Features:
+        """Replace one modality's features by what its encoder gives now.
+
+        Without graph it is encoded in eval mode; with one, as `encode` does.
+        """
 
     def fuse(
         self, features: Features, coalitions_SM: Tensor, orders: Orders | None = None
@@ -134,6 +142,7 @@ class Method(nn.Module, ABC):
         min_modalities: fewest modalities that the method is defined for.
         max_modalities: most of them; None for any number.
         single: it trains the modality of its option ``modality`` alone.
+        shares: it can train encoders that have parameters in common (`Loop.shared`).
         uses_fusion: it trains and answers through the fusion; otherwise it has heads of its own,
             and the fusion is neither trained nor asked.
     """
@@ -142,6 +151,7 @@ class Method(nn.Module, ABC):
     min_modalities: ClassVar[int] = 1
     max_modalities: ClassVar[int | None] = None
     single: ClassVar[bool] = False
+    shares: ClassVar[bool] = False
     uses_fusion: ClassVar[bool] = True
     finished: bool = False
 

@@ -37,6 +37,7 @@ class Cml(Method):
     """
 
     min_modalities = 2
+    shares = True
 
     def __init__(self, modalities: Sequence[str], seed: int = 0, weight: float = 6.4) -> None:
         super().__init__(modalities, seed)

@@ -45,6 +45,8 @@ class GBlend(HeadedMethod):
         classes: C.
     """
 
+    shares = True
+
     def __init__(
         self,
         modalities: Sequence[str],

@@ -22,6 +22,8 @@ class Joint(Method):
         weight: λ of the unimodal readout losses; 0 is plain joint training.
     """
 
+    shares = True
+
     def __init__(self, modalities: Sequence[str], seed: int = 0, weight: float = 0.0) -> None:
         super().__init__(modalities, seed)
         if not weight >= 0:  # NaN neither

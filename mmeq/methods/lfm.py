@@ -51,6 +51,7 @@ class Lfm(Method):
     """
 
     min_modalities = 2
+    shares = True
 
     def __init__(
         self,

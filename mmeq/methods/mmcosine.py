@@ -40,6 +40,7 @@ class MmCosine(Method):
 
     partial_updates = True
     uses_fusion = False
+    shares = True
 
     def __init__(
         self,

@@ -38,6 +38,7 @@ class ModalityDropout(Method):
 
     partial_updates = True  # a batch may drop a modality of all of its samples
     min_modalities = 2
+    shares = True
 
     def __init__(self, modalities: Sequence[str], seed: int = 0, rate: float = 0.2) -> None:
         super().__init__(modalities, seed)

@@ -41,6 +41,7 @@ class Opm(Method):
     """
 
     min_modalities = 2
+    shares = True
 
     def __init__(
         self,

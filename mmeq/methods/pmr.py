@@ -54,6 +54,7 @@ class Pmr(Method):
     """
 
     min_modalities = 2
+    shares = True
 
     def __init__(
         self,

@@ -25,7 +25,8 @@ class Shapley(Method):
     and head [paper]. Next epoch's π ascends in φ [paper]. All encoders are run once a batch
     [ours]. The loss of m = π_k [ours, the paper does not print it]:
     final: CE(all); sequential: CE({π_1..π_k}); unimodal: CE(all) + λ CE({m});
-    prefixes: mean over j ≥ k of CE({π_1..π_j}).
+    prefixes: mean over j ≥ k of CE({π_1..π_j}). Encoders with parameters in common are run
+    once more each but the first, since every step moves them.
 
     Args:
         modalities: names.
@@ -45,6 +46,7 @@ class Shapley(Method):
 
     partial_updates = True
     min_modalities = 2
+    shares = True
 
     def __init__(
         self,
@@ -88,9 +90,12 @@ class Shapley(Method):
         turns = list(enumerate(self.order))
         if self.alternate == "epoch":
             turns = [turns[loop.epoch % len(turns)]]
-        features = loop.encode(batch, [m for _, m in turns])
+        first = turns[:1] if loop.shared else turns  # a step spoils the graphs of what is shared
+        features = loop.encode(batch, [m for _, m in first])
         losses = {}
-        for place, m in turns:
+        for turn, (place, m) in enumerate(turns):
+            if loop.shared and turn:
+                features = loop.reencode(batch, features, m, graph=True)
             coalitions_SM, weight_S = self.targets(place)
             logits_SBC = loop.fuse(features.only(m), coalitions_SM, (self.order,))
             loss = loop.loss(logits_SBC, batch["label"]) @ weight_S.to(logits_SBC.device)

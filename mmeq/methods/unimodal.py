@@ -24,6 +24,7 @@ class Unimodal(Method):
 
     partial_updates = True
     single = True
+    shares = True
 
     def __init__(self, modalities: Sequence[str], seed: int = 0, *, modality: str) -> None:
         super().__init__(modalities, seed)
