@@ -11,9 +11,9 @@ from inspect import isabstract, isclass, signature
 
 import pytest
 import torch
-from toy import CLASSES, DIM, SGD, WIDTH, fit, toy_batches, toy_spec
 from torch import nn
 from torch.nn import functional as F
+from toy import CLASSES, DIM, SGD, WIDTH, fit, toy_batches, toy_spec
 
 import mmeq.methods
 from mmeq.errors import MmeqError
