@@ -75,7 +75,8 @@ def flat_metrics(entry: Mapping[str, Any], prefix: str = "val") -> dict[str, flo
 
     A line of history gives ``shapley/<m>``, ``shapley_low/<m>``, ``shapley_high/<m>``, ``edm``,
     ``certainty/order`` and ``weakest``, ``subset/*`` where the order is set by a part of the
-    samples, ``order/<m>`` (place, 0 first), ``value/<coalition>``, ``val/*``, ``train/*`` and
+    samples, ``tuning/*`` where tuning is watched, ``order/<m>`` (place, 0 first),
+    ``value/<coalition>``, ``val/*``, ``train/*`` and
     ``lr``; a test entry gives the same under ``test/``. What is undefined (NaN) is left out.
     """
     top = "" if prefix == "val" else f"{prefix}/"
@@ -104,9 +105,24 @@ def flat_metrics(entry: Mapping[str, Any], prefix: str = "val") -> dict[str, flo
     for name, loss in entry.get("losses", {}).items():
         flat[f"train/{name}"] = loss
     flat.update(rates(entry.get("lr", {})))
+    flat.update(leaves(entry.get("tuning", {}), "tuning"))
     for key in ("kendall_tau", "seconds"):
         flat[key] = entry.get(key)
     return {key: value for key, value in flat.items() if value is not None}
+
+
+def leaves(tree: Mapping[str, Any], prefix: str) -> dict[str, float | None]:
+    """Return the numbers of nested mappings under their paths.
+
+    Examples:
+        >>> leaves({"drift": {"text": 0.5}}, "tuning")
+        {'tuning/drift/text': 0.5}
+    """
+    flat: dict[str, float | None] = {}
+    for key, value in tree.items():
+        path = f"{prefix}/{key}"
+        flat |= leaves(value, path) if isinstance(value, Mapping) else {path: value}
+    return flat
 
 
 def rates(lr: Mapping[str, float]) -> dict[str, float]:

@@ -7,11 +7,11 @@ B zero at the start, so that a new adapter changes nothing.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from importlib import import_module
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from mmeq.errors import MmeqError, did_you_mean
 
@@ -127,6 +127,15 @@ def activate(model: nn.Module, *names: str) -> None:
         if isinstance(module, layer_class):
             module._active_adapter = list(names)
             module._disable_adapters = not names
+
+
+def changes(model: nn.Module) -> Iterator[Tensor]:
+    """What the active adapters add to the weights of each adapted layer: (alpha / rank) · B A."""
+    for module in model.modules():
+        delta = getattr(module, "get_delta_weight", None)
+        if delta is not None:
+            for name in module.active_adapters:
+                yield delta(name)
 
 
 def _peft() -> Any:  # noqa: ANN401 - a module of an extra

