@@ -23,7 +23,7 @@ FEWEST = 5
 def spikes(norm_T: np.ndarray, spike: float, window: int) -> np.ndarray:
     """Which steps are spikes: above `spike` times the median of the `window` steps before.
 
-    The first steps, with fewer than five before them, are none; a norm that is no number is one.
+    The first steps, with fewer than five before them, are none; a norm that is not finite is one.
 
     Examples:
         >>> spikes(np.array([1.0, 1, 1, 1, 1, 9, 2]), 3.0, 50).nonzero()[0].tolist()
@@ -31,7 +31,9 @@ def spikes(norm_T: np.ndarray, spike: float, window: int) -> np.ndarray:
     """
     found_T = np.zeros(len(norm_T), dtype=bool)
     for t in range(min(FEWEST, window), len(norm_T)):
-        found_T[t] = not norm_T[t] <= spike * np.median(norm_T[max(0, t - window) : t])
+        before_T = norm_T[max(0, t - window) : t]
+        known_T = before_T[np.isfinite(before_T)]
+        found_T[t] = not norm_T[t] <= spike * (np.median(known_T) if len(known_T) else math.inf)
     return found_T
 
 

@@ -30,6 +30,7 @@ CASES = {
     ),
     "an epoch a modality": (*SMALL, "method.alternate=epoch", "method.ema=0.3"),
     "modalities dropped": (*SMALL, "modality_dropout=0.4", "missing=0.2", "fusion=concat"),
+    "tuning watched": (*SMALL, "callbacks=tuning", "callbacks.tuning.every=3"),
     "joint, accumulated": (*SMALL, "method=joint", "fusion=concat", "optim.accumulate=2"),
 }
 
