@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 OPTIONS = ("run", "checkpoint", "split", "inference", "missing", "missing_rate", "missing_seed")
 OPTIONS += ("unimodal", "output", "accelerator", "batch_size", "workers", "data_root", "prepared")
+OPTIONS += ("model_root",)
 TOLERANCE = 1e-6
 """Largest difference that another device, batch size or precision of sums may make."""
 

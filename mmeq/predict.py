@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from mmeq.data.manifest import Manifest
 
 OPTIONS = ("run", "output", "split", "data", "checkpoint", "inference", "per_sample_shapley")
-OPTIONS += ("accelerator", "batch_size", "workers", "data_root", "prepared")
+OPTIONS += ("accelerator", "batch_size", "workers", "data_root", "prepared", "model_root")
 
 cli.prepare()
 

@@ -22,7 +22,12 @@ LAYERS = [
     {"train", "eval", "predict", "prepare", "inspect", "report"},
 ]
 RANK = {part: rank for rank, layer in enumerate(LAYERS) for part in layer}
-BESIDE = {("encoders", "data"), ("inference", "fusions"), ("callbacks", "loggers")}
+BESIDE = {
+    ("encoders", "data"),
+    ("inference", "fusions"),
+    ("callbacks", "loggers"),
+    ("callbacks", "methods"),
+}
 """Parts of one layer of which the first may use the second."""
 FORBIDDEN = {
     "game": {"lightning", "hydra", "omegaconf", "wandb"},

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +12,7 @@ from mmeq.config import runs
 from mmeq.config.build import Run, build
 from mmeq.config.combinations import roots
 from mmeq.config.instantiate import instantiate
+from mmeq.config.signatures import resolve
 from mmeq.config.validate import plain_tree, validate
 from mmeq.errors import MmeqError, did_you_mean
 
@@ -85,9 +86,12 @@ def trained_config(folder: Path, options: DictConfig, option: str = "run") -> Di
 
     Args:
         folder: the run folder.
-        options: ``accelerator``, ``workers``, ``batch_size``, ``inference``, ``data_root`` and
-            ``prepared`` (null: the run's).
+        options: ``accelerator``, ``workers``, ``batch_size``, ``inference``, ``data_root``,
+            ``prepared`` and ``model_root`` (null: the run's).
         option: that named the folder.
+
+    Raises:
+        MmeqError: for a folder without a run, and options that do not fit it.
     """
     trained = runs.read_config(folder, option=option)
     trained.trainer.accelerator, trained.workers = options.accelerator, options.workers
@@ -98,7 +102,67 @@ def trained_config(folder: Path, options: DictConfig, option: str = "run") -> Di
             trained[key] = options[key]
     trained = runs.anchored(trained)
     validate(trained)
+    skip_first_weights(trained)
+    if options.get("model_root") is not None:
+        find_models(trained, Path(str(options.model_root)))
     return trained
+
+
+def skip_first_weights(trained: DictConfig) -> None:
+    """Set what only says which weights training begins with to null: a checkpoint has all of them.
+
+    An encoder class names such options in ``first_weights``.
+    """
+    for node in trained.backbone.encoders.values():
+        for option in getattr(resolve(node["_target_"]), "first_weights", ()):
+            node[option] = None
+
+
+def find_models(trained: DictConfig, root: Path) -> None:
+    """Point the encoders to the files of their models in another folder, by their last names.
+
+    An encoder class names the options that may be places of files in ``places``. Of a model in
+    ``/old/text/bert`` the folder may have ``text/bert`` or ``bert``.
+
+    Raises:
+        MmeqError: the folder has none of them.
+    """
+    if not root.is_dir():
+        raise MmeqError(f"model_root={root}: there is no such folder")
+    found, named = False, list[str]()
+    for kind, option, given in places(trained):
+        path = Path(given)
+        parts = [part for part in path.parts if part not in (path.anchor, "~", "..")]
+        ends = (root.joinpath(*parts[k:]) for k in range(len(parts)))
+        here = next((end for end in ends if end.exists()), None)
+        named.append(path.name)
+        if here is not None:
+            trained.backbone.encoders[kind][option], found = str(here.absolute()), True
+    if not found:
+        names = ", ".join(dict.fromkeys(named)) or "it takes none"
+        raise MmeqError(
+            f"model_root={root}: has nothing by the name of a model of the run's backbone ({names})"
+        )
+
+
+def places(trained: DictConfig) -> Iterator[tuple[str, str, str]]:
+    """Yield kind, option and value of what may name files of models."""
+    for kind, node in trained.backbone.encoders.items():
+        for option in getattr(resolve(node["_target_"]), "places", ()):
+            given = node.get(option)
+            if isinstance(given, str) and "://" not in given:
+                yield str(kind), option, given
+
+
+def gone(trained: DictConfig, error: MmeqError) -> str:
+    """Say how to go on after an error about the files of a model that are not there; else ""."""
+    about = (f"backbone.encoders.{k}.{o}={v}:" for k, o, v in places(trained) if _lost(v))
+    moved = any(str(error).startswith(one) for one in about)
+    return "; if it was moved, give model_root=<the folder that it lies in now>" if moved else ""
+
+
+def _lost(place: str) -> bool:
+    return "/" in place and not Path(place).expanduser().exists()
 
 
 def modalities_of(trained: DictConfig) -> tuple[str, ...]:
@@ -119,9 +183,13 @@ def reopen(folder: Path, checkpoint: Path, trained: DictConfig) -> Run:
         trained: as `trained_config` gives it.
 
     Raises:
-        MmeqError: when the file is no checkpoint of mmeq, or of another model.
+        MmeqError: when the file is no checkpoint of mmeq, or of another model, and when a model
+            that the backbone takes is not there.
     """
-    run = build(trained, folder, evaluation=True)
+    try:
+        run = build(trained, folder, evaluation=True)
+    except MmeqError as error:
+        raise MmeqError(f"{error}{gone(trained, error)}") from error
     load_weights(run.module, checkpoint)
     run.module.eval()
     from mmeq.config.caching import cache_features

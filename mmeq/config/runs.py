@@ -32,7 +32,10 @@ HARMLESS = (
 
 
 def anchored(cfg: DictConfig) -> DictConfig:
-    """Return the configuration with absolute paths of data: a run can be opened from any folder.
+    """Return the configuration with absolute paths: a run can be opened from any folder.
+
+    Those of the data, and every option of an encoder that is the path, with a slash, of something
+    that is there (so a package or a model of the hub stays what it is).
 
     Args:
         cfg: as composed.
@@ -42,6 +45,11 @@ def anchored(cfg: DictConfig) -> DictConfig:
         given = OmegaConf.select(cfg, key)
         if isinstance(given, str) and given != "???":
             OmegaConf.update(cfg, key, str(Path(given).expanduser().absolute()))
+    for encoder in cfg.backbone.encoders.values():
+        for key in encoder if isinstance(encoder, DictConfig) else ():
+            given = None if OmegaConf.is_interpolation(encoder, key) else encoder.get(key)
+            if isinstance(given, str) and "/" in given and Path(given).expanduser().exists():
+                encoder[key] = str(Path(given).expanduser().absolute())
     return cfg
 
 

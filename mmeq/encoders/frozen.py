@@ -63,18 +63,30 @@ def weights_digest(encoder: nn.Module, hashes: dict[int, bytes] | None = None) -
     Frozen are parameters without gradient, and the buffers of modules that train no parameter of
     their own (the running statistics of a frozen norm, not those of the head's).
     """
-    known = {} if hashes is None else hashes
     frozen: list[tuple[str, Tensor]] = []
     for prefix, part in encoder.named_modules():
         own = list(part.named_parameters(prefix, recurse=False))
         frozen += [(name, tensor) for name, tensor in own if not tensor.requires_grad]
         if not any(tensor.requires_grad for _, tensor in own):
             frozen += part.named_buffers(prefix, recurse=False)
-    new = {id(tensor): tensor for _, tensor in frozen if id(tensor) not in known}
+    return tensors_digest(frozen, hashes)
+
+
+def tensors_digest(
+    named: Iterable[tuple[str, Tensor]], hashes: dict[int, bytes] | None = None
+) -> str:
+    """Return a digest of tensors: their names, types, shapes and values, in this order.
+
+    Args:
+        named: each with its name.
+        hashes: of tensors by identity that were met before and are alive and unchanged; added to.
+    """
+    known, found = {} if hashes is None else hashes, list(named)
+    new = {id(tensor): tensor for _, tensor in found if id(tensor) not in known}
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:  # hashing frees the interpreter
         known.update(zip(new, pool.map(_tensor_digest, new.values()), strict=True))
     whole = hashlib.blake2b(digest_size=16)
-    for name, tensor in frozen:
+    for name, tensor in found:
         whole.update(name.encode() + b"\0" + known[id(tensor)])
     return whole.hexdigest()
 

@@ -7,7 +7,7 @@ features; N = B or B·T pictures.
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -51,9 +51,14 @@ class ResNet(nn.Module):
             linear layers]); null: only where D is not 512; false: none.
         dropout: of the features, before that.
 
+    Attributes:
+        first_weights: options that say no more than what weights training begins with.
+
     Raises:
         MmeqError: for options that make no network, and for weights that cannot be had.
     """
+
+    first_weights: ClassVar[tuple[str, ...]] = ("weights",)
 
     def __init__(
         self,

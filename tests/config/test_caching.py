@@ -425,6 +425,8 @@ def test_real_models_train_from_the_cache_as_without_it(tmp_path):
     one = trained(data, encoders, Joint, tmp_path)
     two = trained(*made(), Joint, tmp_path)
     for name, tensor in one.state_dict().items():
+        if not torch.is_tensor(tensor):  # digests of bodies, the method's order
+            continue
         # texts are padded with other batch mates, which turns last bits
         torch.testing.assert_close(tensor, two.state_dict()[name], rtol=1e-5, atol=1e-4)
     assert one.report.phi == pytest.approx(two.report.phi, abs=1e-6)

@@ -129,3 +129,17 @@ def test_an_empty_folder_is_removed_with_its_empty_parent(tmp_path):
     (tmp_path / "keep").touch()
     runs.remove_if_empty(folder)
     assert [path.name for path in tmp_path.iterdir()] == ["keep"]
+
+
+def test_paths_are_kept_absolute_and_names_as_they_are(tmp_path, monkeypatch, cfg):
+    (tmp_path / "models" / "bert").mkdir(parents=True)
+    (tmp_path / "dvector").mkdir()
+    monkeypatch.chdir(tmp_path)
+    given = {"text": "models/bert", "image": "openai/clip-vit-base-patch32"}
+    given |= {"audio": "dvector", "video": "${..text.model}"}
+    cfg.backbone = {"encoders": {kind: {"model": model} for kind, model in given.items()}}
+    found = runs.anchored(cfg).backbone.encoders
+    assert found.text.model == found.video.model == str(tmp_path / "models" / "bert")
+    assert found.image.model == "openai/clip-vit-base-patch32"
+    assert found.audio.model == "dvector"
+    assert cfg.backbone.encoders.text.model == "models/bert"

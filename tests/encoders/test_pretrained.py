@@ -6,11 +6,13 @@ a folder and loaded from it.
 
 from __future__ import annotations
 
+import io
 import json
 import pickle
 import socket
 import subprocess
 import sys
+from copy import deepcopy
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -28,9 +30,10 @@ from mmeq.data.media.image import ImageFormat
 from mmeq.data.media.video import VideoFormat
 from mmeq.data.spec import Modality
 from mmeq.encoders import loading
+from mmeq.encoders.frozen import tensors_digest
 from mmeq.encoders.lora import activate, adapt, adapter_parameters, is_adapter
 from mmeq.encoders.pretrained.encoder import PretrainedEncoder
-from mmeq.encoders.pretrained.state import digest, fit
+from mmeq.encoders.pretrained.state import fit
 from mmeq.errors import MmeqError
 
 D = 8
@@ -472,14 +475,18 @@ def test_needs(case, options, expected, models, monkeypatch):
 def step(encoder, raw):
     """One step of SGD; names of the parameters of body and head that moved."""
     x = inputs_of(encoder, raw)
-    state = {k: v.clone() for k, v in encoder.state_dict().items()}
+    state = {k: v.clone() for k, v in tensors_of(encoder).items()}
     moving = [p for p in encoder.parameters() if p.requires_grad]
     optimizer = torch.optim.SGD(moving, lr=1.0)
     encoder.train()
     encoder(x).square().sum().backward()
     assert all(p.grad is not None for p in moving)  # none that distributed training waits for
     optimizer.step()
-    return {k for k, v in encoder.state_dict().items() if not torch.equal(v, state[k])}
+    return {k for k, v in tensors_of(encoder).items() if not torch.equal(v, state[k])}
+
+
+def tensors_of(encoder):
+    return dict([*encoder.named_parameters(), *encoder.named_buffers()])
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -509,6 +516,88 @@ def test_a_step_moves_what_tune_says(case, tune, models):
         wanted = {key for key, p in encoder.named_parameters() if p.requires_grad}
         assert len(body) >= 0.9 * len([key for key in wanted if key.startswith("body.")])
         assert not any("running_" in key for key in body)
+
+
+def moved(encoder):
+    """The encoder with its trained weights somewhere else."""
+    for value in encoder.parameters():
+        if value.requires_grad:
+            value.data += 0.1 * torch.randn_like(value)
+    return encoder.eval()
+
+
+@pytest.mark.parametrize("case", ["bert", "timm", "lite", "clip-frames", "dvector"])
+@pytest.mark.parametrize("tune", ["frozen", "head", "lora", "full"])
+def test_state_goes_round_and_holds_no_frozen_weights(case, tune, models):
+    first, raw = build(case, models, tune=tune)
+    second, _ = build(case, models, tune=tune)
+    x = inputs_of(moved(first), raw)
+    stream = io.BytesIO()
+    torch.save(first.state_dict(), stream)
+    stream.seek(0)
+    state = torch.load(stream, weights_only=True)
+    body = {key for key in state if key.startswith("body.")}
+    if tune == "full":
+        assert body == {f"body.{key}" for key in first.body.state_dict()}
+    else:
+        assert all(is_adapter(key) for key in body)
+        assert bool(body) == (tune == "lora")
+    assert not torch.equal(moved(second)(x), first(x))
+    second.load_state_dict(state)
+    assert torch.equal(second(x), first(x))
+    state.pop("head.2.weight")
+    with pytest.raises(RuntimeError, match="Missing key"):
+        second.load_state_dict(state)
+
+
+@pytest.mark.parametrize("tune", ["frozen", "lora"])
+def test_state_of_another_body_is_refused(tune, models, tmp_path):
+    folder = copy(models / "bert", tmp_path / "other")
+    key = "encoder.layer.0.output.dense.bias"
+    change_weights(folder, lambda state: state[key].add_(1e-6))
+    state = build("bert", models, tune=tune)[0].state_dict()
+    load(copy(models / "bert", tmp_path / "moved"), tune=tune).load_state_dict(state)
+    with pytest.raises(MmeqError, match=r"encoders\.text were trained over another model"):
+        load(folder, tune=tune).load_state_dict(state)
+    full = moved(build("bert", models, tune="full")[0]).state_dict()
+    load(folder, tune="full").load_state_dict(full)  # it has all of the body
+
+
+@pytest.mark.parametrize("tune", ["frozen", "lora", "full"])
+def test_a_state_that_has_the_body_too_is_compared_with_it(tune, models):
+    """As checkpoints were before bodies were left out."""
+    first, raw = build("timm", models, tune=tune)
+    old = {k: v.clone() for k, v in nn.Module.state_dict(moved(first)).items() if "extra" not in k}
+    assert {key.partition(".")[0] for key in old} == {"body", "head"}
+    second, _ = build("timm", models, tune=tune)
+    second.load_state_dict(old)
+    assert torch.equal(second.eval()(raw), first(raw))
+    key = next(key for key in old if key.endswith("running_mean"))
+    old[key] += 1e-3
+    if tune == "full":
+        second.load_state_dict(old)
+        assert torch.equal(second.get_buffer(key), old[key])
+    else:
+        with pytest.raises(MmeqError, match=r"another model \(other weights"):
+            second.load_state_dict(old)
+
+
+@pytest.mark.parametrize("tune", ["frozen", "lora", "full"])
+@pytest.mark.parametrize("case", ["bert", "timm"])
+def test_a_copy_trains_apart_and_shares_what_is_frozen(case, tune, models):
+    encoder, raw = build(case, models, tune=tune)
+    x = inputs_of(moved(encoder), raw)
+    twin, before = deepcopy(encoder), encoder(x).detach()
+    assert torch.equal(twin(x), before)
+    of = [{id(p): p.requires_grad for p in one.parameters()} for one in (encoder, twin)]
+    shared = of[0].keys() & of[1].keys()
+    assert not any(of[0][key] for key in shared)
+    assert bool(shared) == (tune != "full")
+    twin(x).sum().backward()
+    assert all(p.grad is None for p in encoder.parameters())
+    moved(twin)
+    assert torch.equal(encoder(x), before)
+    assert not torch.equal(twin(x), before)
 
 
 @pytest.mark.parametrize("case", ["bert", "clip", "whisper", "timm"])
@@ -568,7 +657,7 @@ def test_cache_key_tells_what_features_depend_on(models, tmp_path):
     other = copy(models / "bert", tmp_path / "other")
     config = json.loads((other / "config.json").read_text())
     (other / "config.json").write_text(json.dumps({**config, "hidden_act": "relu"}))
-    assert load(other).cache_key()["digest"] != base["digest"]
+    assert load(other).cache_key()["network"] != base["network"]
     words = copy(models / "bert", tmp_path / "words")
     file = words / "tokenizer.json"
     file.write_text(file.read_text().replace('"cat"', '"kat"'))
@@ -667,10 +756,10 @@ def test_files_of_weights_that_do_not_fit_are_refused(tmp_path):
         (swapped, r"net\.0\.bias \(3,\) stands where 0\.weight"),
         ({**renamed, "net.0.bias": torch.ones(9)}, r"stands where 0\.bias"),
     ]:
-        before = digest(net)
+        before = tensors_digest(net.state_dict().items())
         with pytest.raises(MmeqError, match=says):
             fit(net, bad, "x")
-        assert digest(net) == before
+        assert tensors_digest(net.state_dict().items()) == before
     data = loading.resolve("image", **LITE).weights.read_bytes()
     (tmp_path / "torn.pth").write_bytes(data[: len(data) // 2])
     torch.save({"a": 1}, tmp_path / "empty.pth")

@@ -229,6 +229,17 @@ def test_weights_are_taken_from_what_people_keep(tmp_path):
     assert torch.equal(got, want)
 
 
+@pytest.mark.parametrize("kind", ["audio", "image", "video"])
+def test_a_state_has_all_that_the_first_weights_gave(kind, tmp_path):
+    encoder = build(kind, weights=str(saved(tmp_path, plain(3)))).eval()
+    assert type(encoder).first_weights == ("weights",)
+    again = build(kind, weights=None).eval()
+    x = inputs(kind)
+    assert not torch.equal(again(x), encoder(x))
+    again.load_state_dict(encoder.state_dict())
+    assert torch.equal(again(x), encoder(x))
+
+
 def broken(folder, what):
     if what == "text":
         (folder / "w.pth").write_text("not weights")

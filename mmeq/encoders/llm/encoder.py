@@ -5,7 +5,6 @@ Shape suffixes: B batch, T tokens, E width of the model's embeddings and hidden 
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping, MutableMapping
 from typing import Any, Literal, get_args
 
@@ -14,6 +13,7 @@ from torch import Tensor, nn
 
 from mmeq.data.spec import Modality
 from mmeq.encoders.checks import check_sizes
+from mmeq.encoders.lent import Lent
 from mmeq.encoders.llm.body import (
     Body,
     Dtype,
@@ -32,7 +32,7 @@ from mmeq.errors import MmeqError, did_you_mean
 Tune = Literal["frozen", "lora", "full"]
 
 
-class LLMEncoder(nn.Module):
+class LLMEncoder(Lent):
     """Any sample → tokens → a causal language model → pooled, normalised, projected: [B, D].
 
     Text goes through the model's tokenizer, every other kind through a front end trained from
@@ -50,8 +50,8 @@ class LLMEncoder(nn.Module):
       one, whose parameters then belong to several encoders: whoever groups them for an optimizer
       must list them once, and encode anew after a step has moved them.
 
-    A state dict leaves out the body's frozen weights: it holds the digest of the body instead, and
-    refuses to be loaded into an encoder over another one. Copies (`copy.deepcopy`) share them.
+    A state dict leaves out the body's frozen weights, and copies share them: see
+    `mmeq.encoders.lent`.
 
     Args:
         modality: of any kind.
@@ -201,48 +201,6 @@ class LLMEncoder(nn.Module):
             return pool(hidden_BTE, x["mask"], self.pooling)
         tokens_BTE = self.front(x).to(self.computes or self.body.dtype)
         return pool(run(self.body, None, inputs_embeds=tokens_BTE), None, self.pooling)
-
-    def _lent(self) -> dict[str, Tensor]:
-        """The body's tensors that training leaves alone, by their names in the encoder."""
-        if self.tune == "full":
-            return {}
-        entries = self.body.state_dict(keep_vars=True)
-        return {f"body.{key}": one for key, one in entries.items() if not one.requires_grad}
-
-    def state_dict(self, *args: Any, **kwargs: Any) -> dict[str, Any]:  # noqa: ANN401 - torch's
-        """What training changes, and the body's digest."""
-        out = super().state_dict(*args, **kwargs)
-        for key in self._lent():
-            out.pop(kwargs.get("prefix", "") + key, None)
-        return out
-
-    def _load_from_state_dict(
-        self,
-        state_dict: dict[str, Any],
-        prefix: str,
-        *rest: Any,  # noqa: ANN401
-    ) -> None:
-        # a strict load asks for the frozen weights: here they are, as they are
-        state_dict.update({prefix + key: one for key, one in self._lent().items()})
-        super()._load_from_state_dict(state_dict, prefix, *rest)
-
-    def get_extra_state(self) -> dict[str, str]:
-        """Which body the state belongs to."""
-        return {"body": self.digest}
-
-    def set_extra_state(self, state: dict[str, str]) -> None:
-        """Refuse the state of an encoder over another body."""
-        if self.tune != "full" and state["body"] != self.digest:
-            raise MmeqError(
-                f"these weights of backbone.encoders.{self.kind} were trained over another "
-                f"language model (digest {state['body']}, here {self.digest}): give its model"
-            )
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> LLMEncoder:
-        memo.update({id(one): one for one in self._lent().values()})
-        made = memo[id(self)] = type(self).__new__(type(self))
-        made.__setstate__(copy.deepcopy(self.__dict__, memo))
-        return made
 
 
 def _body(shared: MutableMapping[Any, Body] | None, key: tuple[Any, ...], option: str) -> Body:

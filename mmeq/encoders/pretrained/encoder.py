@@ -5,6 +5,8 @@ Shape suffixes: B batch, H width of the body's features, D common width.
 
 from __future__ import annotations
 
+import hashlib
+import json
 from typing import Any, Literal
 
 import torch
@@ -12,12 +14,13 @@ from torch import Tensor, nn
 
 from mmeq.data.spec import Modality
 from mmeq.encoders.checks import check_sizes
+from mmeq.encoders.frozen import tensors_digest
+from mmeq.encoders.lent import Lent
 from mmeq.encoders.loading import resolve
 from mmeq.encoders.lora import adapt, is_adapter, lora_options
 from mmeq.encoders.pretrained.audio import AudioBody, format_of
 from mmeq.encoders.pretrained.body import Body, Pooling
 from mmeq.encoders.pretrained.image import ImageBody, look_of
-from mmeq.encoders.pretrained.state import digest
 from mmeq.encoders.pretrained.text import TextBody
 from mmeq.errors import MmeqError, did_you_mean
 
@@ -27,7 +30,7 @@ VERSION = 1
 """Of the features of a frozen body: to be raised whenever they change."""
 
 
-class PretrainedEncoder(nn.Module):
+class PretrainedEncoder(Lent):
     """Raw text, images, frames or sound → [B, D], by a pretrained body and a trained head.
 
     tune says what training moves:
@@ -38,7 +41,8 @@ class PretrainedEncoder(nn.Module):
     - full: the body and the projection.
 
     A frozen body stays in eval mode, without gradient. Batch norms of the body keep their
-    statistics under every tune, so that a sample's features never depend on its batch.
+    statistics under every tune, so that a sample's features never depend on its batch. What is
+    frozen of it is left out of a state dict, see `mmeq.encoders.lent`.
 
     Args:
         modality: of kind text, image, video or audio (as waveform).
@@ -102,6 +106,7 @@ class PretrainedEncoder(nn.Module):
         width = self.body.settle(tune == "full")
         if tune != "full":
             self.body.requires_grad_(False)
+        self.digest = tensors_digest(self._lent().items())
         if tune == "lora":
             adapt(self.body.model, **options, option=f"{prefix}.lora")
             self._leave_out_unused()
@@ -112,7 +117,6 @@ class PretrainedEncoder(nn.Module):
             layers += [nn.Linear(width, hidden), nn.GELU(), nn.Dropout(dropout)]
         self.head = nn.Sequential(*layers, nn.Linear(hidden if tune == "head" else width, dim))
         self.transform = self.body.prepare
-        self._digest: str | None = None
         self.train(self.training)
 
     @classmethod
@@ -167,18 +171,18 @@ class PretrainedEncoder(nn.Module):
     def cache_key(self) -> dict[str, Any] | None:
         """Return, plain, all that decides a frozen body's features beside the raw sample.
 
-        None when the body is trained. The weights are hashed once.
+        None when the body is trained.
         """
         if not self.frozen:
             return None
-        if self._digest is None:
-            config = getattr(self.body.model, "config", None)
-            facts = config.to_dict() if config is not None else {}
-            for name in ("_name_or_path", "transformers_version"):
-                facts.pop(name, None)
-            self._digest = digest(self.body.model, facts, str(self.body.model))
+        config = getattr(self.body.model, "config", None)
+        facts = config.to_dict() if config is not None else {}
+        for name in ("_name_or_path", "transformers_version"):
+            facts.pop(name, None)
+        text = json.dumps([facts, str(self.body.model)], sort_keys=True, default=str)
         return {
-            "encoder": "pretrained", "version": VERSION, "digest": self._digest,
+            "encoder": "pretrained", "version": VERSION, "digest": self.digest,
+            "network": hashlib.blake2b(text.encode(), digest_size=16).hexdigest(),
             "model": type(self.body.model).__name__, **self.body.facts,
         }  # fmt: skip
 

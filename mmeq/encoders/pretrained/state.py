@@ -1,9 +1,7 @@
-"""Weights as state dicts: read from a file, fitted into a module, and told apart by a digest."""
+"""Weights as state dicts: read from a file and fitted into a module."""
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -84,20 +82,3 @@ def fit(module: nn.Module, state: Mapping[str, Tensor], what: str) -> None:
             f"{what}: {key} is {tuple(chosen[key].shape)}, the model's {tuple(wanted[key].shape)}"
         )
     module.load_state_dict(chosen)
-
-
-def digest(module: nn.Module, *facts: Any) -> str:  # noqa: ANN401 - plain types
-    """Return a hash of all weights of a module, with their names, types and shapes, and of facts.
-
-    Args:
-        module: whose weights.
-        facts: plain types that decide what the module makes of the weights.
-    """
-    found = hashlib.blake2b(digest_size=16)
-    found.update(json.dumps(facts, sort_keys=True, default=str).encode())
-    for key, value in module.state_dict().items():
-        found.update(f"{key}:{value.dtype}:{tuple(value.shape)};".encode())
-        flat = value.detach().cpu().contiguous().reshape(-1)
-        if flat.numel():
-            found.update(memoryview(flat.view(torch.uint8).numpy()))
-    return found.hexdigest()
