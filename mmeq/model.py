@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torchmetrics import Metric
 
 from mmeq.data.spec import DatasetSpec
+from mmeq.encoders.present import PresentRows
 from mmeq.errors import MmeqError
 from mmeq.fusions.base import Fusion
 from mmeq.fusions.orders import Orders
@@ -83,6 +84,7 @@ class MultimodalModel(lightning.LightningModule):
         self.spec, self.encoders, self.fusion, self.method = spec, encoders, fusion, method
         self.inference: Inference = inference
         self.seed = seed
+        self._rows = PresentRows()
         self.order = method.order
         self.strategy = build_strategy(inference, method.order, strategy, seed)
         self.val_game, self.test_game = (
@@ -114,7 +116,7 @@ class MultimodalModel(lightning.LightningModule):
         rows = []
         for m, name in enumerate(self.spec.names):
             if chosen is None or m in chosen:
-                rows.append(self.encoders[name](batch["inputs"][name]))
+                rows.append(self._encoded(name, batch))
             else:
                 rows.append(self._quiet(name, batch))
         present_BM = None if self.spec.complete else batch["present"]
@@ -122,7 +124,8 @@ class MultimodalModel(lightning.LightningModule):
         if self.training:
             self.fusion.observe(features.rows, features.present_BM)
         if self.fusion.wants_zero_input:
-            zeros = {"inputs": {n: _zeros(x) for n, x in batch["inputs"].items()}}
+            zeros: Batch = {"inputs": {n: _zeros(x) for n, x in batch["inputs"].items()}}
+            zeros["present"] = torch.ones_like(batch["present"][:1])
             rows = [self._quiet(name, zeros)[0] for name in self.spec.names]
             self.fusion.see_zero_input(torch.stack(rows))
         return features
@@ -132,11 +135,16 @@ class MultimodalModel(lightning.LightningModule):
     ) -> Features:
         """Replace one modality's features by what its encoder gives now."""
         rows, name = list(features.rows), self.spec.names[modality]
-        if graph:
-            rows[modality] = self.encoders[name](batch["inputs"][name])
-        else:
-            rows[modality] = self._quiet(name, batch)
+        rows[modality] = self._encoded(name, batch) if graph else self._quiet(name, batch)
         return features.with_rows(rows)
+
+    def _encoded(self, name: str, batch: Batch) -> Tensor:
+        """Encode a modality; absent samples do not enter batch statistics."""
+        encoder, inputs = self.encoders[name], batch["inputs"][name]
+        if self.spec.complete:
+            return encoder(inputs)
+        present_B = batch["present"][:, self.spec.names.index(name)]
+        return self._rows.encode(encoder, inputs, present_B, self.fusion.dim)
 
     @torch.no_grad()
     def _quiet(self, name: str, batch: Batch) -> Tensor:
@@ -145,7 +153,7 @@ class MultimodalModel(lightning.LightningModule):
         training = encoder.training
         encoder.eval()
         try:
-            return encoder(batch["inputs"][name])
+            return self._encoded(name, batch)
         finally:
             encoder.train(training)
 
@@ -169,6 +177,10 @@ class MultimodalModel(lightning.LightningModule):
         """Each modality's own logits [M, B, C], see `Fusion.alone`."""
         return self.fusion.alone(features.rows, features.present_BM)
 
+    def on_fit_start(self) -> None:
+        """Look at the encoders anew: strategies and callbacks may exchange parts of them."""
+        self._rows.forget()
+
     def validation_step(self, batch: Batch, batch_idx: int) -> dict[str, Any]:
         """Encode once and answer every coalition."""
         return self._evaluate(batch, self.val_game)
@@ -189,8 +201,9 @@ class MultimodalModel(lightning.LightningModule):
         if self.trainer.world_size > 1:
             for buffer in [*self.encoders.buffers(), *_norm_buffers(self.method)]:
                 if buffer.is_floating_point():
-                    dist.all_reduce(buffer)
-                    buffer /= self.trainer.world_size
+                    wide = buffer.double()  # so that what is equal on all ranks stays as it is
+                    dist.all_reduce(wide)
+                    buffer.copy_(wide / self.trainer.world_size)
 
     def on_validation_epoch_end(self) -> None:
         """Compute the game; callbacks log it and set the order."""

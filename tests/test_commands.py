@@ -82,6 +82,8 @@ def test_help_lists_every_choice(tmp_path):
         ("experiment=papr", "did you mean 'paper'?"),
         ("fusion.cel=lstm", "there is no option fusion.cel; did you mean 'cell'?"),
         ("fusion.cell=[", "fusion.cell=[ cannot be read"),
+        ("data_root=/ü=1", """needs quotes: data_root="'/ü=1'\""""),
+        ("data_root=/a,b", """quote the value: data_root="'/a,b'\""""),
         ("dataset=null", "a group takes the name of one of its choices"),
         ("seed=1,2", "To sweep over it"),
         ("+group.typo=1", "there is no option group"),

@@ -59,10 +59,12 @@ def toy_batches(spec, batch=16, count=4, seed=0):
 def toy_module(spec=None, method=Shapley, fusion=Memory, optimizer=SGD, **options):
     spec = spec or toy_spec()
     torch.manual_seed(0)
-    dropout = options.pop("dropout", 0.0)
+    dropout, wrap = options.pop("dropout", 0.0), options.pop("wrap", None)
     encoders = nn.ModuleDict(
         {m.name: VectorEncoder(m, DIM, hidden=12, dropout=dropout) for m in spec.modalities}
     )
+    if wrap is not None:
+        encoders = nn.ModuleDict({name: wrap(encoder) for name, encoder in encoders.items()})
     prior = torch.full((CLASSES,), 1 / CLASSES)
     takes = signature(method).parameters
     sizes = {k: v for k, v in (("dim", DIM), ("classes", CLASSES)) if k in takes}

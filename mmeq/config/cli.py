@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import os
 import re
+import shlex
 import sys
 import warnings
 from collections.abc import Callable
@@ -13,6 +14,7 @@ from typing import Any, NoReturn, TypeVar
 
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import CompactHydraException, MissingConfigException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf
 
@@ -139,6 +141,8 @@ def explain(error: CompactHydraException, config_name: str, arguments: list[str]
         group, _, choice = str(error.missing_cfg_file).rpartition("/")
         return f"there is no {group}={choice}" + did_you_mean(choice, error.options)
     if isinstance(error, OverrideParseException):
+        if literal := quoted(str(error.override)):
+            return f"{error.override} cannot be read; a text as this one needs quotes: {literal}"
         first = str(error).splitlines()[0]
         return f"{error.override} cannot be read: {first}; an override is written option=value"
     from mmeq.config.schema import ELSEWHERE
@@ -147,6 +151,9 @@ def explain(error: CompactHydraException, config_name: str, arguments: list[str]
     if found is None:
         cause = error.__cause__
         said = [str(error).strip(), *(str(cause).splitlines()[:1] if cause else [])]
+        ambiguous = re.search(r"Ambiguous value for argument '(.*)'\n", said[0])
+        if ambiguous and (literal := quoted(ambiguous[1])):
+            said[0] = said[0].replace(r"key=\'value1,value2\'", literal)
         return "\n".join(said)
     key = found[1]
     known = neighbours(key, config_name, arguments)
@@ -154,6 +161,31 @@ def explain(error: CompactHydraException, config_name: str, arguments: list[str]
         return f"{key} is not an option here: {ELSEWHERE[key]}"
     last = key.rpartition(".")[2]
     return f"there is no option {key}" + did_you_mean(last, known)
+
+
+def quoted(override: str) -> str | None:
+    """Return the override as a shell and Hydra's grammar take it, its value a text.
+
+    None where that is no way to write it: no option, quotes already, or a list that breaks off.
+
+    Examples:
+        >>> print(quoted("data_root=/data/größe=1"), quoted("data_root=it's"), quoted("sizes=[1,"))
+        data_root="'/data/größe=1'" 'data_root="it'"'"'s"' None
+    """
+    key, is_one, value = override.partition("=")
+    if not is_one or not value or value[0] in "[{(\"'":
+        return None
+    special = bool(set(value) & set("`$\\!"))  # a shell heeds them between double quotes
+    mark = '"' if "'" in value or (special and '"' not in value) else "'"
+    inner = re.sub(r"(\\+)$", r"\1\1", value).replace(mark, f"\\{mark}")
+    literal = f"{key}={mark}{inner}{mark}"
+    try:
+        [parsed] = OverridesParser.create().parse_overrides([literal])
+    except OverrideParseException:
+        return None
+    if parsed.value() != value:
+        return None
+    return shlex.quote(literal) if special or '"' in literal else f'{key}="{mark}{inner}{mark}"'
 
 
 def neighbours(key: str, config_name: str, arguments: list[str]) -> list[str]:

@@ -99,11 +99,11 @@ class TextTransformer(Transformer):
         buckets: rows of the table; 0 is the padding.
         ngrams: shortest and longest character n-gram.
         max_tokens: words kept of a text, from its beginning.
-        width: see `Transformer`, as are the following.
-        layers: …
-        heads: …
-        feedforward: …
-        dropout: …
+        width: W.
+        layers: of self-attention and feed-forward network.
+        heads: of the attention; width is a multiple of them.
+        feedforward: width of the feed-forward networks.
+        dropout: of tokens, attention and layers.
 
     Raises:
         MmeqError: for options that make no network.
@@ -175,11 +175,11 @@ class SequenceTransformer(Transformer):
     Args:
         modality: its shape is (T, F).
         dim: D.
-        width: see `Transformer`, as are the following.
-        layers: …
-        heads: …
-        feedforward: …
-        dropout: …
+        width: W.
+        layers: of self-attention and feed-forward network.
+        heads: of the attention; width is a multiple of them.
+        feedforward: width of the feed-forward networks.
+        dropout: of tokens, attention and layers.
 
     Raises:
         MmeqError: for options that make no network.

@@ -108,7 +108,11 @@ def test_training_equals_plain_pytorch(frozen, complete):
     every = torch.ones(1, len(frozen), dtype=torch.bool)
     for batch in batches:
         label = batch["label"]
-        rows = [encoders[n](batch["inputs"][n]) for n in spec.names]
+        rows = [torch.zeros(len(label), DIM) for _ in spec.names]
+        for m, name in enumerate(spec.names):
+            have = batch["present"][:, m]
+            if have.any():  # those who have it make a batch of their own
+                rows[m][have] = encoders[name](batch["inputs"][name][have])
         rows = [h.detach() if stopped else h for h, stopped in zip(rows, frozen, strict=True)]
         present = None if complete else batch["present"]
         loss = F.cross_entropy(fusion(rows, every, None, present)[0], label)

@@ -79,12 +79,14 @@ def readable(clip: Clip) -> Iterator[None]:
     broken only when all its bytes can be read.
 
     Raises:
-        Broken: it is empty, or what happened inside says so.
+        Broken: it is empty or a folder, or what happened inside says so.
         MmeqError: it is no file, or the system refuses to read it.
     """
     try:
+        status = clip.path.stat()
+        if stat.S_ISDIR(status.st_mode):
+            raise Broken("a folder in place of a file")
         try:
-            status = clip.path.stat()
             if not stat.S_ISREG(status.st_mode):
                 raise MmeqError(f"{clip.path} is no file")
             if not status.st_size:

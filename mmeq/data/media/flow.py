@@ -8,29 +8,17 @@ from __future__ import annotations
 import hashlib
 import io
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 import PIL
-import torch
 from PIL import Image
-from torch import Tensor
 
-from mmeq.data.media.checks import whole
 from mmeq.data.media.clip import Blob, Broken, Clip
-from mmeq.data.media.pictures import (
-    DRAWS,
-    centre_look,
-    check_pictures,
-    pack,
-    random_look,
-    see,
-)
-from mmeq.data.media.video import pick
-from mmeq.errors import MmeqError
+from mmeq.data.media.moving import MovingFormat, pick
+from mmeq.data.media.pictures import pack
 
 _FRAME = re.compile(r"(?:flow_[a-z]_)?(?:frame)?_?(\d+)\.(?:jpe?g|png)", re.IGNORECASE)
 VERSION = 1
@@ -64,12 +52,12 @@ class FlowClip(Clip):
 
 
 @dataclass(frozen=True)
-class FlowFormat:
+class FlowFormat(MovingFormat):
     """Flow fields at evenly spaced instants: uint8 [B, frames, 2, size, size], 127.5 no motion.
 
     A grey value g stands for (g/255 − 1/2)·2b pixels a frame, b the bound (20 in the usual TV-L1
     release [second-hand]); values are kept as they are, also where pictures are resized. What
-    evaluation and training see is chosen as for videos (`mmeq.data.media.video.VideoFormat`);
+    evaluation and training see is chosen as for videos (`mmeq.data.media.moving.MovingFormat`);
     a mirrored sample has the sign of u turned: g → 255 − g.
 
     Args:
@@ -85,7 +73,8 @@ class FlowFormat:
         MmeqError: names an option that makes no sense, its value, and what would be right.
     """
 
-    kind: ClassVar[str] = "video"
+    channels: ClassVar[int] = 2
+    motion: ClassVar[bool] = True
 
     frames: int = 3
     most: int = 10
@@ -96,24 +85,7 @@ class FlowFormat:
 
     def __post_init__(self) -> None:
         """Check the options."""
-        whole("flow.most", self.most, 1)
-        whole("flow.frames", self.frames, 1)
-        if self.frames > self.most:
-            raise MmeqError(
-                f"dataset.flow.frames={self.frames}: no more than dataset.flow.most={self.most} "
-                "instants are kept; give a larger most"
-            )
-        check_pictures("flow", self.resize, self.size, self.augment, self.jpeg)
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """Of one sample: (K, 2, size, size)."""
-        return self.frames, 2, self.size, self.size
-
-    @property
-    def augments(self) -> bool:
-        """Training sees other parts and instants than evaluation."""
-        return self.augment
+        self.check("flow", "instants")
 
     def stored(self) -> dict[str, Any]:
         """Return what `read` depends on beside the files."""
@@ -155,37 +127,11 @@ class FlowFormat:
         lengths = [len(one) for one in packed]
         return Blob(np.frombuffer(b"".join(packed), np.uint8), (len(kept), *lengths))
 
-    def view(
-        self, blobs: Sequence[Blob | None], training: bool, generator: torch.Generator
-    ) -> Tensor:
-        """Return the batch uint8 [B, K, 2, size, size], see `Format.view`."""
-        out = torch.zeros(len(blobs), *self.shape, dtype=torch.uint8)
-        draws: list[list[float]] | None = None
-        if training and self.augment:
-            drawn = torch.rand(len(blobs), DRAWS + self.frames, generator=generator)
-            draws = drawn.tolist()
-        for row, blob in enumerate(blobs):
-            if blob is not None:
-                self._fill(out[row], blob, None if draws is None else draws[row])
-        return out
-
-    def _fill(self, out_K2SS: Tensor, blob: Blob, draws: list[float] | None) -> None:
-        """Write one sample into its place in the batch."""
-        within = [0.5] * self.frames if draws is None else draws[DRAWS:]
-        field_KHW2 = self._fields(blob, pick(blob.shape[0], within))
-        height, width = field_KHW2.shape[1:3]
-        if draws is None:
-            look = centre_look(height, width, self.size)
-        else:
-            look = random_look(height, width, draws[:DRAWS])
-        see(list(field_KHW2), look, out_K2SS)
-        if look.mirrored:
-            out_K2SS[:, 0] = 255 - out_K2SS[:, 0]
-
-    def _fields(self, blob: Blob, picked: list[int]) -> np.ndarray:
-        """Instants by number: uint8 [K, H, W, 2]."""
+    def unpacked(self, blob: Blob, numbers: list[int]) -> dict[int, np.ndarray]:
+        """Instants by number: uint8 [H, W, 2]."""
         if self.jpeg is None:
-            return blob.data.reshape(blob.shape)[picked]
+            field_THW2 = blob.data.reshape(blob.shape)
+            return {k: field_THW2[k] for k in numbers}
         ends = np.cumsum((0, *blob.shape[1:])).tolist()
 
         def grey(number: int) -> np.ndarray:
@@ -193,7 +139,7 @@ class FlowFormat:
             with Image.open(io.BytesIO(data)) as picture:
                 return np.asarray(picture)
 
-        return np.stack([np.stack([grey(2 * k), grey(2 * k + 1)], -1) for k in picked])
+        return {k: np.stack([grey(2 * k), grey(2 * k + 1)], -1) for k in numbers}
 
 
 def _pairs(clip: Clip) -> list[tuple[Path, Path]]:

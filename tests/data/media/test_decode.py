@@ -281,7 +281,15 @@ def test_missing_and_unreadable_files_are_not_called_broken(tmp_path):
         with pytest.raises(MmeqError, match=r"gone\.mp4 cannot be read: No such file"):
             reader(tmp_path / "gone.mp4")
         with pytest.raises(MmeqError, match="is no file"):
-            reader(tmp_path)
+            reader(Path(os.devnull))
+
+
+def test_a_folder_in_place_of_a_clip_is_broken(tmp_path):
+    """It will not pass: what is told of other broken clips is told of it, by name."""
+    (tmp_path / "a.mp4").mkdir()
+    for reader in ALL.values():
+        with pytest.raises(Broken, match="a folder in place of a file"):
+            reader(tmp_path / "a.mp4")
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="a file that opens and fails to read")

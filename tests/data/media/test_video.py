@@ -6,8 +6,9 @@ import torch
 from torchvision.transforms import v2
 
 from mmeq.data.media.clip import Absent, Blob, Clip
+from mmeq.data.media.moving import pick
 from mmeq.data.media.pictures import DRAWS, centre_look, random_look
-from mmeq.data.media.video import VideoFormat, pick
+from mmeq.data.media.video import VideoFormat
 from mmeq.errors import MmeqError
 from tests.data.media.writing import number_of, tone, write_film, write_sound
 
