@@ -46,7 +46,7 @@ def anchored(cfg: DictConfig) -> DictConfig:
         if isinstance(given, str) and given != "???":
             OmegaConf.update(cfg, key, str(Path(given).expanduser().absolute()))
     for encoder in cfg.backbone.encoders.values():
-        for key in encoder if isinstance(encoder, DictConfig) else ():
+        for key in map(str, encoder if isinstance(encoder, DictConfig) else ()):
             given = None if OmegaConf.is_interpolation(encoder, key) else encoder.get(key)
             if isinstance(given, str) and "/" in given and Path(given).expanduser().exists():
                 encoder[key] = str(Path(given).expanduser().absolute())
