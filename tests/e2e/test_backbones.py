@@ -137,6 +137,9 @@ RUNS = {
     "llm frozen": lambda root: llm(root, "frozen"),
     "llm lora": lambda root: llm(root, "lora", ADAPTER_DROPOUT),
     "llm full": lambda root: llm(root, "full", "backbone.encoders.text.separate=true"),
+    "llm full, shared, watched": lambda root: llm(
+        root, "full", "callbacks=tuning", "callbacks.tuning.every=2"
+    ),
     "pretrained frozen, lora": lambda root: pretrained(root, "frozen", "lora", ADAPTER_DROPOUT),
     "pretrained full, head": lambda root: pretrained(root, "full", "head"),
     "resnet18": resnet,
