@@ -139,7 +139,7 @@ def cached(
                 continue
             found[name] = place
             modality = datamodule.spec.modalities[datamodule.spec.names.index(name)]
-            if modality.augmented or getattr(encoder, "augment", False):
+            if fill and (modality.augmented or getattr(encoder, "augment", False)):
                 rank_zero_warn(
                     f"modality {name!r}: its encoder is frozen and its features come from the "
                     "cache, so training sees them without augmentation; cache=off augments, and "

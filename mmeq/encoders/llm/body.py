@@ -96,6 +96,12 @@ def load_body(model: str, dtype: torch.dtype, bits: int | None, option: str) -> 
             + " or ".join(PACKAGES)
         )
     loaded.requires_grad_(False).eval()
+    if not causal(loaded):
+        raise MmeqError(
+            f"{option}={model}: in {type(loaded).__name__} a token sees those after it, so it is "
+            f"no causal language model: give one, as {' or '.join(PACKAGES)}, or take "
+            "backbone=pretrained"
+        )
     table = loaded.get_input_embeddings().weight
     return Body(
         loaded,
@@ -104,6 +110,16 @@ def load_body(model: str, dtype: torch.dtype, bits: int | None, option: str) -> 
         table.shape[-1],
         float(table.float().square().mean().sqrt()),
     )
+
+
+@torch.no_grad()
+def causal(model: Any) -> bool:  # noqa: ANN401 - a transformers model
+    """Whether no token of a model's input changes what it makes of those before."""
+    ids_BT = torch.tensor(
+        [[1, 1, 1, 1], [1, 1, 1, 0]], device=model.get_input_embeddings().weight.device
+    )
+    one_TE, other_TE = model(input_ids=ids_BT, use_cache=False).last_hidden_state.float()
+    return bool((one_TE - other_TE)[:-1].abs().max() < 0.01 * one_TE.abs().mean())
 
 
 def find(model: str, option: str) -> Path:
