@@ -94,15 +94,20 @@ def test_what_is_lost_is_listed_and_the_exit_status_tells(corpus, tmp_path):
     clips[0].write_bytes(b"")
     clips[1].unlink()
     clips[1].mkdir()
+    clips[2].unlink()
+    clips[2].symlink_to("/proc/self/mem")  # opens, and cannot be read
     given = ("dataset=cremad", "dataset.modalities=[audio]", f"data_root={root}")
     done = command(*given, cwd=tmp_path)
     assert done.returncode == 1, done.stderr
     assert f"audio: AudioWAV/{clips[0].name} is broken: empty file" in done.stdout
-    assert f"audio: AudioWAV/{clips[1].name} could not be read" in done.stdout
+    assert f"audio: AudioWAV/{clips[1].name} is broken: a folder in place of a file" in done.stdout
+    assert f"audio: AudioWAV/{clips[2].name} could not be read" in done.stdout
     assert f"all are in {root / 'mmeq-prepared' / 'broken-cremad.csv'}" in done.stdout
     assert "not all is done" in done.stdout
     clips[1].rmdir()
-    clips[2].replace(clips[1])
+    clips[2].unlink()
+    for clip in clips[1:3]:
+        shutil.copyfile(clips[3], clip)
     done = command(*given, "prepare.on_broken=raise", cwd=tmp_path)
     assert done.returncode == 2
     assert f"mmeq: audio: AudioWAV/{clips[0].name} is broken: empty file; what is" in done.stderr

@@ -33,6 +33,7 @@ NOISE = (
     "`isinstance\\(treespec, LeafSpec\\)` is deprecated",
     "find_unused_parameters=True was specified in DDP constructor",
     "`broadcast_buffers` is deprecated",
+    "module\\(s\\) in eval mode at the start of training",  # bodies that are not trained
     "recommended to use `self\\.log",  # the game is computed over all ranks, equal on each
 )
 

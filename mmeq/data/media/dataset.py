@@ -173,9 +173,9 @@ class MediaDataset(ABC):
             present_NM[:, m] = torch.tensor(here_N, dtype=torch.bool)
         if unprepared:
             notes.append(
-                f"dataset {self.name!r}: {unprepared} of {total} clips are not prepared and are "
-                "decoded anew in each epoch; python -m mmeq.prepare with the same dataset options "
-                "decodes them once"
+                f"dataset {self.name!r}: {unprepared} of {total} clips are not prepared, and are "
+                "decoded whenever they are read; python -m mmeq.prepare with the same dataset and "
+                "backbone options decodes them once"
             )
         return _without_empty(self.name, listing, columns, modalities, present_NM, lost, notes)
 
