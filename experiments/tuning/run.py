@@ -36,26 +36,27 @@ PAIR = [
 TUNES = "backbone.encoders.text.tune"
 SETTINGS: dict[str, dict[str, Any]] = {
     "pretrained": {
-        "options": ["dataset=emoji", *PAIR, "trainer.max_epochs=5", "batch_size=32"],
-        "rates": {"frozen": ["1e-3", "3e-3"], "lora": ["3e-4", "1e-3"], "full": ["1e-4", "3e-4"]},
+        "options": ["dataset=emoji", *PAIR, "trainer.max_epochs=4", "batch_size=32"],
+        "rates": {"frozen": ["1e-3", "3e-3"], "lora": ["3e-4", "1e-3"], "full": ["1e-4"]},
     },
     "llm": {
         "options": [
             *("dataset=emoji", "dataset.train_size=256", "dataset.size=48"),
-            *("backbone=llm", "trainer.max_epochs=4", "batch_size=16"),
+            *("dataset.fractions=[0.7,0.1,0.2]", "backbone=llm", "trainer.max_epochs=3"),
+            *("batch_size=16", "callbacks.tuning.samples=32", "callbacks.tuning.every=8"),
         ],
         "rates": {"frozen": ["1e-3"], "lora": ["1e-3"], "full": ["1e-4"]},
     },
     "small": {
-        "options": ["dataset=emoji", "backbone=small", "trainer.max_epochs=15", "batch_size=32"],
-        "rates": {"scratch": ["1e-3", "3e-3"]},
+        "options": ["dataset=emoji", "backbone=small"],
+        "rates": {"scratch": ["1e-3"]},
     },
     "small-256": {
         "options": [
             *("dataset=emoji", "dataset.train_size=256", "dataset.size=48"),
-            *("backbone=small", "trainer.max_epochs=30", "batch_size=16"),
+            *("dataset.fractions=[0.7,0.1,0.2]", "backbone=small", "batch_size=16"),
         ],
-        "rates": {"scratch": ["1e-3", "3e-3"]},
+        "rates": {"scratch": ["1e-3"]},
     },
 }
 """Setting → options, and for each tuning the learning rates to choose from."""
@@ -109,7 +110,9 @@ def cell(runs: Path, setting: str, tune: str, method: str, seeds: str) -> None:
     if len(rates) > 1:
         choice = f"optim.optimizer.lr={','.join(rates)}"
         split = f"dataset.split_seed={TUNING_SEED}"
-        sweep(runs / "rates" / place, setting, tune, method, choice, f"seed={TUNING_SEED}", split)
+        seed = f"seed={TUNING_SEED}"
+        short = ["trainer.max_epochs=2"] if tune in ("lora", "full") else []
+        sweep(runs / "rates" / place, setting, tune, method, choice, seed, split, *short)
         rate, _ = chosen(runs / "rates" / place)
     table = runs / "table" / place
     sweep(
@@ -231,13 +234,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--runs", type=Path, default=Path("runs/tuning"))
     parser.add_argument("--settings", default=";".join(SETTINGS), help="which, by semicolon")
+    parser.add_argument("--tunes", default="frozen,lora,full,scratch", help="which, by comma")
     parser.add_argument("--seeds", default="0,1,2")
     parser.add_argument("--page", action="store_true", help="only write the page")
     arguments = parser.parse_args()
     if not arguments.page:
         for setting in arguments.settings.split(";"):
-            for tune in SETTINGS[setting]["rates"]:
-                for method in METHODS:
+            for tune in arguments.tunes.split(","):
+                for method in METHODS if tune in SETTINGS[setting]["rates"] else ():
                     cell(arguments.runs.resolve(), setting, tune, method, arguments.seeds)
     page(arguments.runs)
 
