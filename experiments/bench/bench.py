@@ -6,19 +6,16 @@ largest, so that a machine that is busy for a while slows both.
 
 from __future__ import annotations
 
-import argparse
 import logging
-import os
-import platform
 import time
 import warnings
 from collections.abc import Callable, Iterator
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import coalitions
 import lightning
+import script
 import torch
 from measure import ratio
 from torch import Tensor, nn
@@ -26,7 +23,6 @@ from torchvision.models import resnet18
 
 from mmeq.data.spec import DatasetSpec, Modality
 from mmeq.encoders.vector import VectorEncoder
-from mmeq.files import write_json
 from mmeq.fusions.memory import Memory
 from mmeq.inference.orders import inference_orders
 from mmeq.methods.base import Method
@@ -34,7 +30,6 @@ from mmeq.methods.joint import Joint
 from mmeq.methods.shapley import Shapley
 from mmeq.module import MultimodalModule
 
-HERE = Path(__file__).parent
 DIM, CLASSES = 64, 6
 
 
@@ -278,27 +273,9 @@ def hybrid_against_one(repeats: int) -> dict[str, Any]:
 
 def main() -> None:
     """Measure, print and write."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="fewer batches and repeats")
-    parser.add_argument("--threads", type=int, default=os.cpu_count())
-    arguments = parser.parse_args()
-    torch.set_num_threads(arguments.threads)
     warnings.filterwarnings("ignore")
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
-    results = {
-        "environment": {
-            "python": platform.python_version(),
-            "torch": torch.__version__,
-            "lightning": lightning.__version__,
-            "machine": platform.machine(),
-            "threads": arguments.threads,
-        },
-        "quick": arguments.quick,
-        "lines": list(lines(arguments.quick)),
-    }
-    path = HERE / ("results-quick.json" if arguments.quick else "results.json")
-    write_json(path, results)
-    print(f"written to {path}")
+    script.main(__doc__, "results", "batches and repeats", lines, lightning=lightning.__version__)
 
 
 if __name__ == "__main__":

@@ -9,9 +9,7 @@ estimators.json (estimators-quick.json with --quick).
 
 from __future__ import annotations
 
-import argparse
 import math
-import platform
 import statistics
 import time
 from collections.abc import Callable, Iterator
@@ -21,15 +19,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import script
 import torch
 from torch import Tensor
 
 import mmeq
-from mmeq.files import write_json
 from mmeq.game.estimators import estimate, minimum_budget
 from mmeq.game.order import kendall_tau
 
-HERE = Path(__file__).parent
 OURS = ("permutation", "antithetic", "kernel", "regression_adjusted")
 MFEAT = Path(mmeq.__file__).parent / "data" / "bundled" / "mfeat.npz"
 
@@ -212,29 +209,15 @@ def show(found: list[dict[str, Any]]) -> None:
 
 def main() -> None:
     """Measure, print and write."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="fewer budgets and seeds")
-    quick = parser.parse_args().quick
-    torch.set_num_threads(1)
+    given = script.options(__doc__, "budgets and seeds", threads=1)
     start = time.perf_counter()
-    found = list(lines(quick))
+    found = list(lines(given.quick))
     show(found)
     installed = {d.metadata["Name"] for d in metadata.distributions()}
-    results = {
-        "environment": {
-            "python": platform.python_version(),
-            "torch": torch.__version__,
-            "shapiq": metadata.version("shapiq") if "shapiq" in installed else None,
-            "machine": platform.machine(),
-            "threads": 1,
-        },
-        "quick": quick,
-        "seconds": time.perf_counter() - start,
-        "lines": found,
-    }
-    path = HERE / ("estimators-quick.json" if quick else "estimators.json")
-    write_json(path, results)
-    print(f"written to {path} after {results['seconds']:.0f} s")
+    versions = {"shapiq": metadata.version("shapiq") if "shapiq" in installed else None}
+    seconds = time.perf_counter() - start
+    path = script.write("estimators", given, versions, seconds=seconds, lines=found)
+    print(f"written to {path} after {seconds:.0f} s")
 
 
 if __name__ == "__main__":

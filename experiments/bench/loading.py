@@ -6,9 +6,6 @@ CREMA-D-like clips: flv 480 × 360 at 30 frames a second with a grainy moving pi
 
 from __future__ import annotations
 
-import argparse
-import os
-import platform
 import statistics
 import tempfile
 import time
@@ -19,6 +16,7 @@ from typing import Any
 
 import av
 import numpy as np
+import script
 import torch
 from measure import ratio
 from torch import Tensor, nn
@@ -27,12 +25,10 @@ from torchvision.models import resnet18
 from mmeq.data.datamodule import DataModule
 from mmeq.data.media.preparing import prepare
 from mmeq.data.releases.cremad import CremaD
-from mmeq.files import write_json
 
 CODES = ("ANG", "DIS", "FEA", "HAP", "NEU", "SAD")
 RATE, SECONDS, FPS, SIZE = 16000, 2.5, 30, (480, 360)
 BATCH = 4
-HERE = Path(__file__).parent
 
 
 def write_corpus(root: Path, actors: int) -> int:
@@ -215,28 +211,5 @@ def flat(data: DataModule, epochs: int = 6) -> dict[str, Any]:
     return line
 
 
-def main() -> None:
-    """Measure, print and write."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="fewer clips and repeats")
-    parser.add_argument("--threads", type=int, default=os.cpu_count())
-    arguments = parser.parse_args()
-    torch.set_num_threads(arguments.threads)
-    results = {
-        "environment": {
-            "python": platform.python_version(),
-            "torch": torch.__version__,
-            "av": av.__version__,
-            "machine": platform.machine(),
-            "threads": arguments.threads,
-        },
-        "quick": arguments.quick,
-        "lines": list(lines(arguments.quick)),
-    }
-    path = HERE / ("loading-quick.json" if arguments.quick else "loading.json")
-    write_json(path, results)
-    print(f"written to {path}")
-
-
 if __name__ == "__main__":
-    main()
+    script.main(__doc__, "loading", "clips and repeats", lines, av=av.__version__)

@@ -208,6 +208,8 @@ class PretrainedEncoder(Lent):
     def _checkpoint(self, prefix: str) -> None:
         model: Any = self.body.model
         if getattr(model, "supports_gradient_checkpointing", False):
+            if hasattr(model.config, "use_cache"):
+                model.config.use_cache = False  # else transformers says that it turns it off
             call = getattr(model, "activation_checkpointing_enable", None)
             call = call or model.gradient_checkpointing_enable  # its name before transformers 6
             call({"use_reentrant": False})
