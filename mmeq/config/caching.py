@@ -185,8 +185,7 @@ def _cache_one(
             loader = _loader(column, transform, rows, datamodule.batch_size, datamodule.workers)
             for some, values_BH in encoded(encoder, loader, device, precision):
                 yield some, values_BH
-                for _ in some:
-                    progress.advance()
+                progress.advance(len(some))
                 if loud:
                     progress.tick()
 

@@ -29,16 +29,17 @@ class Progress:
     def __init__(self, total: int, what: str, stream: TextIO | None = None) -> None:
         self.total, self.what = total, what
         self.stream = stream or sys.stderr
-        self.done = 0
+        self.done = self._before = 0
         self._over = self.stream.isatty()
         self._first: float | None = None
         self._said = time.monotonic()
         self._width = 0
 
-    def advance(self) -> None:
-        """One more is done."""
-        self.done += 1
-        self._first = self._first or time.monotonic()
+    def advance(self, count: int = 1) -> None:
+        """So many more are done."""
+        self.done += count
+        if self._first is None:
+            self._first, self._before = time.monotonic(), self.done
 
     def tick(self) -> None:
         """Say something, if it is time."""
@@ -53,8 +54,8 @@ class Progress:
         # the first came with the start of the workers, which says nothing of what follows
         if self._first is None:
             text += ", workers are starting"
-        elif self.done > 1 and now > self._first:
-            rate = (self.done - 1) / (now - self._first)
+        elif self.done > self._before and now > self._first:
+            rate = (self.done - self._before) / (now - self._first)
             text += f", {rate:.3g}/s, about {span((self.total - self.done) / rate)} to go"
         return text
 
