@@ -28,7 +28,7 @@ inspect: $(VENV)/.installed ## look at a dataset: make inspect ARGS="dataset=cre
 	$(BIN)/python -m mmeq.inspect $(ARGS)
 
 test: $(VENV)/.installed-test ## set up and run all tests
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 $(ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal $(ARGS)
 
 quick: $(VENV)/.installed-test ## run the tests that take seconds
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m "not slow" $(ARGS)

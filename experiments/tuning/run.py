@@ -37,7 +37,7 @@ TUNES = "backbone.encoders.text.tune"
 SETTINGS: dict[str, dict[str, Any]] = {
     "pretrained": {
         "options": ["dataset=emoji", *PAIR, "trainer.max_epochs=4", "batch_size=32"],
-        "rates": {"frozen": ["1e-3", "3e-3"], "lora": ["3e-4", "1e-3"], "full": ["1e-4"]},
+        "rates": {"frozen": ["1e-3", "3e-3"], "lora": ["3e-4"], "full": ["1e-4"]},
     },
     "llm": {
         "options": [
@@ -65,14 +65,14 @@ METHODS = ("joint", "shapley")
 
 def sweep(folder: Path, setting: str, tune: str, method: str, *swept: str) -> None:
     """Run the preset as a person would; what is finished is skipped."""
-    own = [] if tune == "scratch" else [f"{TUNES}={tune}"]
+    preset = ["experiment=tuning", f"{TUNES}={tune}"]
+    if tune == "scratch":  # such encoders have no choice of what is tuned, which the preset sweeps
+        preset = ["fusion=memory", "callbacks=tuning", "callbacks.missing=null"]
     arguments = [
-        *("-m", "experiment=tuning", *SETTINGS[setting]["options"], *own, f"method={method}"),
+        *("-m", *preset, *SETTINGS[setting]["options"], f"method={method}"),
         *(f"hydra.sweep.dir={folder}", "hydra.sweep.subdir=seed-${seed}_lr-${optim.optimizer.lr}"),
         *swept,
     ]
-    if tune == "scratch":  # the preset sweeps over what is tuned; such encoders have no choice
-        arguments.append(f"hydra.sweeper.params={{method:{method}}}")
     log = folder / "sweep.log"
     log.parent.mkdir(parents=True, exist_ok=True)
     env = {**os.environ, "HF_HUB_OFFLINE": "1"}

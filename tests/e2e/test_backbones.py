@@ -134,9 +134,7 @@ def resnet(root: Path) -> list[str]:
 
 ADAPTER_DROPOUT = "backbone.encoders.text.lora.dropout=0.3"
 RUNS = {
-    "llm frozen": lambda root: llm(root, "frozen"),
     "llm lora": lambda root: llm(root, "lora", ADAPTER_DROPOUT),
-    "llm full": lambda root: llm(root, "full", "backbone.encoders.text.separate=true"),
     "llm full, shared, watched": lambda root: llm(
         root, "full", "callbacks=tuning", "callbacks.tuning.every=2"
     ),

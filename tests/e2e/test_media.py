@@ -34,7 +34,6 @@ CORPORA = {
         {"audio": SOUND, "video": PICTURE},
     ),
     "mvsa": (write_mvsa, {"each": 6}, {"image": PICTURE}),
-    "kinetics400": (write_kinetics, {"train": 6, "val": 2}, {"audio": SOUND, "video": PICTURE}),
     "kinetics_sounds": (
         write_kinetics,
         {"train": 6, "val": 2},
