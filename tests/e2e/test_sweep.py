@@ -78,7 +78,7 @@ def test_a_job_that_another_process_is_at_is_left_to_it(warm, tmp_path):
 
 @pytest.mark.slow
 def test_the_comparison_preset_finds_every_method(warm, tmp_path):
-    """Those that need more than an epoch say so; that each trains is tests/e2e/test_methods.py's."""
+    """Those that need more than an epoch say so; that each trains, test_methods.py asks."""
     from mmeq.config import groups
 
     where = [f"hydra.sweep.dir={tmp_path / 'sweep'}", "seed=0", "dataset.split_seed=0"]
