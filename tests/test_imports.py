@@ -16,10 +16,10 @@ LAYERS = [
     {"game"},
     {"fusions", "encoders", "data", "inference"},
     {"methods", "callbacks", "loggers", "losses", "reporting"},
-    {"model"},
+    {"model", "workspace"},
     {"module"},
     {"config"},
-    {"train", "eval", "predict", "prepare", "inspect", "report"},
+    {"train", "eval", "predict", "prepare", "inspect", "report", "dashboard"},
 ]
 RANK = {part: rank for rank, layer in enumerate(LAYERS) for part in layer}
 BESIDE = {
@@ -41,6 +41,7 @@ FORBIDDEN = {
     "module": {"hydra", "omegaconf", "wandb"},
     "reporting": {"lightning", "hydra", "omegaconf", "wandb"},
     "report": {"lightning", "hydra", "omegaconf", "wandb"},
+    "dashboard": {"lightning", "hydra", "omegaconf", "wandb"},
 }
 FILES = sorted(PACKAGE.rglob("*.py"))
 

@@ -73,6 +73,7 @@ def build(cfg: DictConfig | Tree, run_dir: Path, *, evaluation: bool = False) ->
     from lightning.pytorch import Trainer
 
     from mmeq.callbacks.terminal import is_terminal
+    from mmeq.config.checkpoint import WholeCheckpoints
 
     quieten()
     tree = plain_tree(cfg)
@@ -87,7 +88,9 @@ def build(cfg: DictConfig | Tree, run_dir: Path, *, evaluation: bool = False) ->
         options |= {"logger": False, "callbacks": [], "enable_checkpointing": False}
         options |= {"enable_progress_bar": is_terminal()}
     else:
-        options |= {"logger": build_logger(tree, run_dir), "callbacks": callbacks(tree, run_dir)}
+        options |= {"callbacks": callbacks(tree, run_dir)}
+        options |= {"plugins": [WholeCheckpoints()]}
+        options |= {"logger": build_logger(tree, run_dir, module)}
     try:
         trainer = Trainer(**options)
     except MisconfigurationException as error:
@@ -208,11 +211,18 @@ def callbacks(tree: Tree, run_dir: Path) -> list[Any]:
     return [*built, RunCheckpoint(run_dir, monitor=tree["monitor"], mode=mode)]
 
 
-def build_logger(tree: Tree, run_dir: Path) -> Any:  # noqa: ANN401 - a logger or False
-    """Build the logger, or return False for none: the run folder has its own record."""
-    if not tree["logger"]:
+def build_logger(tree: Tree, run_dir: Path, module: MultimodalModule) -> Any:  # noqa: ANN401
+    """Build the logger, or return False for none: the run folder has its own record.
+
+    Of its options ``name``, ``group`` and ``tags`` those that are null tell what the run is.
+    """
+    node = tree["logger"]
+    if not node:
         return False
-    return instantiate(tree["logger"], run_dir=run_dir, save_dir=run_dir)
+    from mmeq.config.labels import labels
+
+    told = {k: v for k, v in labels(tree, module, run_dir).items() if node.get(k, "") is None}
+    return instantiate({**node, **told}, run_dir=run_dir, save_dir=run_dir)
 
 
 def trainer_options(tree: Tree, run_dir: Path, *, partial: bool) -> dict[str, Any]:

@@ -2,19 +2,32 @@
 
 from __future__ import annotations
 
+import csv
+import importlib.util
 import json
 import os
 import struct
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
+from PIL import Image
 
 from mmeq.errors import MmeqError
-from mmeq.loggers import has_key, wandb_logger
+from mmeq.loggers import (
+    csv_logger,
+    has_key,
+    log_config,
+    log_figures,
+    tensorboard_logger,
+    wandb_logger,
+)
+from tests.callbacks.backend import KEY, Backend, serving
 
 SCRIPT = """
 import json, sys, warnings
@@ -28,9 +41,23 @@ from mmeq.loggers import finish_loggers, log_config, wandb_logger
 from tests.callbacks.tiny import run
 folder = Path(sys.argv[1])
 logger = wandb_logger(project="mmeq-test", name="tiny", group="g", tags=["t"], save_dir=folder,
-                      init_timeout=1.0, finish_timeout=3.0)
+                      job_type="train", init_timeout=float(sys.argv[3]),
+                      finish_timeout=float(sys.argv[4]))
 log_config([logger], {"method": {"name": "shapley", "supervise": "unimodal"}, "seed": 7})
 callbacks = [ShapleyScheduler(), RunRecord(folder), Predictions(folder), Figures(folder)]
+if "kill" in sys.argv:
+    import os, signal
+    from lightning.pytorch import Callback
+
+    class Kill(Callback):
+        def on_train_epoch_start(self, trainer, module):
+            for status in Path("/proc").glob("[0-9]*/status"):
+                told = dict(line.split(":\\t", 1) for line in status.open() if ":\\t" in line)
+                mine = told["PPid"].strip() == str(os.getpid())
+                if mine and told["Name"].strip().startswith("wandb"):
+                    os.kill(int(told["Pid"]), signal.SIGKILL)
+
+    callbacks.insert(0, Kill())
 run(folder, callbacks, logger=logger)
 finish_loggers([logger], int(sys.argv[2]))
 """
@@ -57,20 +84,42 @@ def records(path: Path) -> Iterator[Any]:
             yield record
 
 
-def train(folder: Path, exit_code: int = 0, **environment: str) -> subprocess.CompletedProcess[str]:
+ENDS = ("value", "low", "high")
+
+
+def train(
+    folder: Path,
+    *more: str,
+    exit_code: int = 0,
+    init: float = 1.0,
+    finish: float = 60.0,
+    **environment: str,
+) -> subprocess.CompletedProcess[str]:
     """Train in a process of its own, without any key of the machine, and no terminal to ask."""
+    arguments = ["-c", SCRIPT, str(folder), str(exit_code), str(init), str(finish), *more]
+    return python(folder, *arguments, **environment)
+
+
+def python(folder: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
     kept = {k: v for k, v in os.environ.items() if not k.startswith("WANDB") and k != "NETRC"}
     home = {"HOME": str(folder), "PYTHONPATH": os.pathsep.join(sys.path)}
     return subprocess.run(
-        [sys.executable, "-c", SCRIPT, str(folder), str(exit_code)],
+        [sys.executable, *arguments],
         env={**kept, **home, **environment}, stdin=subprocess.DEVNULL, capture_output=True,
         text=True, timeout=120, check=False,
     )  # fmt: skip
 
 
+def told(done: subprocess.CompletedProcess[str]) -> list[str]:
+    """What mmeq says, Lightning's own lines left out."""
+    lines = [line for line in done.stderr.splitlines() if line.startswith("mmeq: ")]
+    assert not [line for line in done.stderr.splitlines() if line.startswith("wandb:")]
+    return [line.removeprefix("mmeq: ") for line in lines]
+
+
 def history_of(folder: Path) -> tuple[list[dict[str, Any]], dict[str, Any], list[Any]]:
     """Return the rows, the configuration and all records of the offline run."""
-    found = list(records(next(folder.glob("wandb/offline-run-*/*.wandb"))))
+    found = list(records(next(folder.glob("wandb/*run-*/*.wandb"))))
     rows, config = [], {}
     for record in found:
         kind = record.WhichOneof("record_type")
@@ -86,7 +135,9 @@ def history_of(folder: Path) -> tuple[list[dict[str, Any]], dict[str, Any], list
 def test_offline_run_records_everything(tmp_path: Path) -> None:
     done = train(tmp_path, exit_code=3)
     assert done.returncode == 0, done.stderr
-    assert "wandb" not in done.stdout.lower() + done.stderr.lower()  # silent
+    assert "wandb" not in done.stdout.lower()
+    (place,) = tmp_path.glob("wandb/offline-run-*")
+    assert told(done) == [f"W&B: recorded offline; to send it: wandb sync {place}"]
     rows, config, found = history_of(tmp_path)
     history = [
         json.loads(line) for line in (tmp_path / "history.jsonl").read_text("utf-8").splitlines()
@@ -109,8 +160,27 @@ def test_offline_run_records_everything(tmp_path: Path) -> None:
     assert config["seed"] == 7
     keys = {key for row in rows for key in row}
     assert any(key.startswith("figures/shapley") for key in keys)
-    assert any(key.startswith("test/coalitions") for key in keys)
     assert "test/accuracy" in keys
+    (run,) = [r.run for r in found if r.WhichOneof("record_type") == "run"]
+    labels = (run.display_name, run.run_group, run.job_type, list(run.tags))
+    assert labels == ("tiny", "g", "train", ["t"])
+    results = json.loads((tmp_path / "results.json").read_text("utf-8"))
+    test = results["test"]
+    tables = {
+        path.name.split("_")[0]: json.loads(path.read_text("utf-8"))
+        for path in place.glob("files/media/table/test/*.json")
+    }
+    rows = {row[0]: row[1:] for row in tables["modalities"]["data"]}
+    for place_in_order, name in enumerate(results["order"], start=1):
+        assert rows[name] == [*(test["phi"][name][k] for k in ENDS), place_in_order]
+    rows = {row[0]: row[1:] for row in tables["coalitions"]["data"]}
+    assert tables["coalitions"]["columns"][1:] == ["accuracy", "macro_f1", "nll", "low", "high"]
+    for name, values in test["values"].items():
+        keys = ("accuracy", "macro_f1", "nll", "low", "high")
+        assert rows.pop(name) == [values[key] for key in keys]
+    assert not rows
+    rows = {row[0]: row[1:] for row in tables["metrics"]["data"]}
+    assert rows == {n: [test[n][k] for k in ENDS] for n in ("accuracy", "macro_f1", "nll", "edm")}
     assert [r.exit.exit_code for r in found if r.WhichOneof("record_type") == "exit"] == [3]
     steps = [r.metric.step_metric for r in found if r.WhichOneof("record_type") == "metric"]
     assert "epoch" in steps
@@ -120,10 +190,63 @@ def test_offline_run_records_everything(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_server_out_of_reach_means_offline(tmp_path: Path) -> None:
     """A key is there, the server is not: training goes on, and its record is complete."""
-    done = train(tmp_path, WANDB_API_KEY="a" * 40, WANDB_BASE_URL="http://127.0.0.1:9")
+    done = train(tmp_path, WANDB_API_KEY=KEY, WANDB_BASE_URL="http://127.0.0.1:9")
     assert done.returncode == 0, done.stderr
+    assert "mmeq: W&B cannot be reached (" in done.stderr
+    assert f"wandb sync {next(tmp_path.glob('wandb/offline-run-*'))}\n" in done.stderr
     rows, _, _ = history_of(tmp_path)
     assert sum("edm" in row for row in rows) == 2
+
+
+@pytest.mark.slow
+def test_server_that_fails_in_the_middle(tmp_path: Path) -> None:
+    """Training ends well and in time; the command that is told sends all once it is up again."""
+    with serving(Backend(fails=True, status=500)) as backend:
+        account = {"WANDB_API_KEY": KEY, "WANDB_BASE_URL": backend.url}
+        start = time.monotonic()
+        done = train(tmp_path, init=30.0, finish=3.0, **account)
+        assert done.returncode == 0, done.stderr
+        assert time.monotonic() - start < 90  # W&B asks for 19 s whether it may send a table
+        assert backend.failed
+        assert not backend.rows
+        (place,) = tmp_path.glob("wandb/run-*")
+        command = f"wandb sync --include-online {place}"
+        line = told(done)[-1]
+        assert line.endswith(f"is on disk, to send it: {command}")
+        assert "did not take all within 3 s" in line
+        assert (tmp_path / "results.json").is_file()
+        backend.fails = False
+        sent = python(tmp_path, "-m", *command.split(), **account)
+        assert sent.returncode == 0, sent.stderr
+    recorded = [row for row in history_of(tmp_path)[0] if "edm" in row]
+    assert len(recorded) == 2
+    received = [row for row in backend.rows if "edm" in row]
+    assert [row["edm"] for row in received] == [row["edm"] for row in recorded]
+    assert any(name.startswith("media/images/figures/") for name in backend.files)
+
+
+@pytest.mark.slow
+def test_server_that_works_gets_all_and_nothing_is_told(tmp_path: Path) -> None:
+    with serving(Backend()) as backend:
+        done = train(tmp_path, init=30.0, WANDB_API_KEY=KEY, WANDB_BASE_URL=backend.url)
+    assert done.returncode == 0, done.stderr
+    assert sum("edm" in row for row in backend.rows) == 2
+    assert backend.runs[0]["groupName"] == "g"
+    for name in ("coalitions", "metrics", "modalities"):
+        assert any(name in table for table in backend.tables), backend.tables
+    (line,) = told(done)
+    assert line.startswith(f"W&B: {backend.url}/me/mmeq-test/runs/")
+
+
+@pytest.mark.slow
+def test_wandb_that_dies_costs_no_run(tmp_path: Path) -> None:
+    done = train(tmp_path, "kill")
+    assert done.returncode == 0, done.stderr
+    lost, sync = told(done)
+    assert lost.startswith("W&B failed (")
+    assert sync.startswith("W&B: recorded offline, up to its failure; to send it: wandb sync ")
+    assert "Traceback" not in done.stderr
+    assert json.loads((tmp_path / "results.json").read_text("utf-8"))["epochs"] == 2
 
 
 def test_key_is_looked_for_without_asking(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -144,3 +267,38 @@ def test_key_is_looked_for_without_asking(tmp_path: Path, monkeypatch: pytest.Mo
 def test_unknown_mode_is_refused() -> None:
     with pytest.raises(MmeqError, match="did you mean 'offline'"):
         wandb_logger(mode="ofline")
+
+
+def test_csv_keeps_every_epoch_and_a_resume_adds_a_version(tmp_path: Path) -> None:
+    for epoch in (0, 1):
+        logger = csv_logger(tmp_path)
+        log_config([logger], {"method": {"name": "joint"}, "seed": 7})
+        logger.log_metrics({"epoch": epoch, "shapley/fou": 0.25}, step=epoch)
+    for version in (0, 1):
+        folder = tmp_path / "csv" / f"version_{version}"
+        with (folder / "metrics.csv").open(encoding="utf-8", newline="") as stream:
+            (row,) = csv.DictReader(stream)
+        assert (float(row["epoch"]), float(row["shapley/fou"])) == (version, 0.25)
+        text = (folder / "hparams.yaml").read_text("utf-8")
+        assert yaml.safe_load(text) == {"method": {"name": "joint"}, "seed": 7}
+
+
+def test_tensorboard_has_scalars_and_figures(tmp_path: Path) -> None:
+    events = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    picture = tmp_path / "edm.png"
+    Image.new("RGB", (4, 3), (255, 0, 0)).save(picture)
+    for epoch in (0, 1):  # the second is a resume
+        logger = tensorboard_logger(tmp_path)
+        log_config([logger], {"method": {"name": "joint"}, "seed": 7})
+        logger.log_metrics({"epoch": epoch, "value/fou+zer": 0.25 + epoch}, step=epoch)
+        log_figures([logger], {"edm": picture}, epoch)
+        logger.finalize("success")
+    read = events.EventAccumulator(str(tmp_path / "tensorboard")).Reload()
+    assert [(e.step, e.value) for e in read.Scalars("value/fou+zer")] == [(0, 0.25), (1, 1.25)]
+    assert [(e.width, e.height) for e in read.Images("figures/edm")] == [(4, 3)] * 2
+
+
+def test_tensorboard_that_is_not_there_is_told(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(MmeqError, match=r"pip install 'mmeq\[tensorboard\]'"):
+        tensorboard_logger(tmp_path)
