@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import math
@@ -9,40 +10,93 @@ import os
 import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 
 
-def write_bytes(path: str | Path, data: bytes) -> Path:
+class NotWritten(OSError):
+    """A file that could not be written: a full disk, a quota, a folder that is read-only.
+
+    Args:
+        path: of the file.
+        cause: what the system said.
+    """
+
+    def __init__(self, path: str | Path, cause: OSError) -> None:
+        self.why = cause.strerror or str(cause)
+        super().__init__(f"{path} cannot be written ({self.why})")
+        self.errno, self.strerror, self.filename = cause.errno, cause.strerror, str(path)
+
+    def __str__(self) -> str:
+        """The sentence, where OSError would show its fields."""
+        return str(self.args[0])
+
+
+def write_stream(
+    path: str | Path, write: Callable[[IO[bytes]], object], keep: Path | None = None
+) -> Path:
     """Write a file under a temporary name in the same folder, then move it into place.
 
-    A reader sees the old content or the new one, never a part; a kill in between leaves the old.
+    A reader sees the old content or the new one, never a part; a kill in between leaves the old,
+    and what an error leaves behind is removed.
 
     Args:
         path: where the file shall be; missing folders are made.
-        data: its whole content.
+        write: writes its content into a stream.
+        keep: what the file was before is kept under this name, by a link: nothing is copied.
 
     Returns:
         The path.
+
+    Raises:
+        NotWritten: when the system refuses, at whatever step.
     """
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
+    path, name = Path(path), None
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
         with os.fdopen(handle, "wb") as stream:
-            stream.write(data)
+            write(stream)
             stream.flush()
             os.fsync(stream.fileno())
         # mkstemp gives 0600; a result in a shared folder shall be as readable as any other file.
         umask = os.umask(0)
         os.umask(umask)
         Path(name).chmod(0o666 & ~umask)
+        if keep is not None and path.exists():
+            _also(path, keep, Path(f"{name}.keep.tmp"))
         Path(name).replace(path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
+    except BaseException as error:
+        if name is not None:
+            Path(name).unlink(missing_ok=True)
+        cause = os_error(error) if isinstance(error, Exception) else None
+        if cause is None or isinstance(error, NotWritten):
+            raise
+        raise NotWritten(path, cause) from error
     return path
+
+
+def _also(path: Path, keep: Path, through: Path) -> None:
+    """Give a file a second name, in place of what had it; the first is never missing meanwhile."""
+    try:
+        through.hardlink_to(path)
+        through.replace(keep)
+    except OSError:  # a file system without links
+        path.replace(keep)
+
+
+def os_error(error: BaseException) -> OSError | None:
+    """Return the system's error that is one, or that another error came from or hides."""
+    seen: BaseException | None = error
+    while seen is not None and not isinstance(seen, OSError):
+        seen = seen.__cause__ or seen.__context__
+    return seen
+
+
+def write_bytes(path: str | Path, data: bytes) -> Path:
+    """Write a whole file atomically (see `write_stream`)."""
+    return write_stream(path, lambda stream: stream.write(data))
 
 
 def write_text(path: str | Path, text: str) -> Path:
@@ -94,13 +148,26 @@ def write_npz(path: str | Path, **arrays: Any) -> Path:  # noqa: ANN401 - whatev
 
 
 def append_line(path: str | Path, line: str) -> None:
-    """Append one line in a single write, so that a kill can tear this line but no earlier one."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("ab") as stream:
-        stream.write(line.encode("utf-8") + b"\n")
-        stream.flush()
-        os.fsync(stream.fileno())
+    """Append one line in a single write, so that a kill can tear this line but no earlier one.
+
+    Raises:
+        NotWritten: when the system refuses; the file is then what it was.
+    """
+    path, data = Path(path), memoryview(line.encode("utf-8") + b"\n")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("ab", buffering=0) as stream:
+            size = os.fstat(stream.fileno()).st_size
+            try:
+                while data:
+                    data = data[stream.write(data) :]
+                os.fsync(stream.fileno())
+            except OSError:
+                with contextlib.suppress(OSError):
+                    stream.truncate(size)
+                raise
+    except OSError as error:
+        raise NotWritten(path, error) from error
 
 
 def read_lines(path: str | Path) -> list[str]:

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
+from pathlib import Path
+from typing import TYPE_CHECKING
+
 import hydra
 from omegaconf import DictConfig
 
-from mmeq.config import Run, build, cli, conf_dir, runs, validate
+from mmeq.config import Run, build, cli, conf_dir, ranks, runs, validate
 from mmeq.errors import MmeqError
+
+if TYPE_CHECKING:
+    from mmeq.config.stop import Stop
 
 cli.prepare()
 
@@ -34,29 +41,58 @@ def load() -> None:
 def single(cfg: DictConfig) -> float:
     """Validate, build, fit, test, finish; return the monitored metric of the best epoch."""
     from mmeq.config.caching import cache_features
+    from mmeq.config.stop import Stop
 
     run_dir, resume = cli.output_dir(), cfg.resume is not None
-    try:
-        # a sweep takes up only what has the job's configuration
-        overrides = [] if resume and cli.sweeping() else cli.given_overrides()
-        cfg = runs.resumed(runs.anchored(cfg), overrides)
-        validate(cfg)
-        cli.refuse_impossible_launch(cfg.trainer)
-        if not resume:
-            runs.check_free(run_dir)
-        run = build(cfg, run_dir)
-        runs.claim(run_dir, cfg, overrides, resume=resume)
-        cache_features(run)
-    finally:
-        runs.remove_if_empty(run_dir)
-    done = False
-    try:
-        fit(run, resume=resume)
-        done = True
-    finally:
-        finish(run, exit_code=0 if done else 1)
+    stop = Stop(run_dir)
+    if cli.sweeping() or ranks.led():
+        ranks.follow_parent(run_dir)
+    with stop.listening(), contextlib.ExitStack() as held:
+        try:
+            held.enter_context(runs.held(run_dir))
+            # a sweep takes up only what has the job's configuration
+            overrides = [] if resume and cli.sweeping() else cli.given_overrides()
+            cfg = runs.resumed(runs.anchored(cfg), overrides)
+            validate(cfg)
+            cli.refuse_impossible_launch(cfg.trainer)
+            if not resume:
+                runs.check_free(run_dir)
+            run = build(cfg, run_dir)
+            runs.claim(run_dir, cfg, overrides, resume=resume)
+            cache_features(run)
+        except BaseException:
+            held.close()  # so that an empty folder is one
+            raise
+        finally:
+            runs.remove_if_empty(run_dir)
+        stop.attend(run.trainer)
+        trained(run, stop, resume=resume)
     score = run.trainer.checkpoint_callback.best_model_score
     return float("nan") if score is None else float(score)
+
+
+def trained(run: Run, stop: Stop, *, resume: bool) -> None:
+    """Fit, test and finish; what goes wrong around the run is said in plain words.
+
+    Raises:
+        MmeqError: says what, and how to go on.
+        Stopped: when the run was told to end.
+    """
+    from mmeq.config import faults
+
+    done = False
+    try:
+        with ranks.watched(run.trainer, f": go on by resume={run.run_dir}"):
+            fit(run, resume=resume)
+        done = True
+    except Exception as error:
+        if stop.received or (faults.interrupted(error) and stop.soon()):
+            stop.leave()
+        if (told := faults.explained(error, run.trainer, run.run_dir)) is None:
+            raise
+        raise told from error
+    finally:
+        finish(run, exit_code=0 if done else 1)
 
 
 def fit(run: Run, *, resume: bool) -> None:
@@ -69,13 +105,15 @@ def fit(run: Run, *, resume: bool) -> None:
 
     from mmeq.loggers import log_config
 
-    last = run.run_dir / "checkpoints" / "last.ckpt"
+    last = run.run_dir / "checkpoints" / runs.LAST
+    # rank 0 may be about to put the checkpoint before in its place
+    there = last.is_file() or last.with_name(runs.BEFORE).is_file()
     log_config(run.trainer.loggers, run.cfg)
     try:
         run.trainer.fit(
             run.module,
             datamodule=run.datamodule,
-            ckpt_path=last if resume else None,
+            ckpt_path=last if resume and there else None,
             weights_only=True,
         )
     except MisconfigurationException as error:
@@ -85,6 +123,7 @@ def fit(run: Run, *, resume: bool) -> None:
             "the training ended before its first epoch did, so there is no model to test: give a "
             f"longer trainer.max_time (it is {run.cfg['trainer']['max_time']})"
         )
+    runs.check_whole(Path(run.trainer.checkpoint_callback.best_model_path), "test")
     run.trainer.test(
         run.module, datamodule=run.datamodule, ckpt_path="best", verbose=False, weights_only=True
     )

@@ -5,8 +5,37 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import torch
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.plugins.io import TorchCheckpointIO
+
+from mmeq.config.runs import BEFORE, LAST
+from mmeq.files import write_stream
+
+
+class WholeCheckpoints(TorchCheckpointIO):
+    """Write checkpoints that are whole or absent, and keep the last but one.
+
+    Lightning's own goes through the system's temporary folder: from another file system it is
+    copied into place, and a kill in between leaves a part. ``last.ckpt`` becomes ``before.ckpt``
+    when the next one is whole, so there is one to fall back to when a disk has damaged the last.
+    """
+
+    def save_checkpoint(
+        self,
+        checkpoint: dict[str, Any],
+        path: str | Path,
+        storage_options: Any | None = None,  # noqa: ANN401 - Lightning's signature
+    ) -> None:
+        """Write it.
+
+        Raises:
+            NotWritten: when the system refuses; the checkpoints are then what they were.
+        """
+        path = Path(path)
+        keep = path.with_name(BEFORE) if path.name == LAST else None
+        write_stream(path, lambda stream: torch.save(checkpoint, stream), keep=keep)
 
 
 class RunCheckpoint(ModelCheckpoint):
@@ -30,6 +59,12 @@ class RunCheckpoint(ModelCheckpoint):
             auto_insert_metric_name=False,
             enable_version_counter=False,
         )
+        self._epochs: int | None = None
+
+    @property
+    def epochs_kept(self) -> int | None:
+        """How many epochs ``last.ckpt`` holds; None before training begins."""
+        return self._epochs
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Save after every epoch; Lightning 2.6 writes ``last`` only when there is a new best."""
@@ -37,6 +72,12 @@ class RunCheckpoint(ModelCheckpoint):
             candidates = self._monitor_candidates(trainer)
             self._save_topk_checkpoint(trainer, candidates)
             self._save_last_checkpoint(trainer, candidates)
+            self._epochs = trainer.current_epoch + 1
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Know what a resumed run has."""
+        super().on_train_start(trainer, pl_module)
+        self._epochs = trainer.current_epoch or None
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take the best score back; in a folder that was moved Lightning would forget it."""

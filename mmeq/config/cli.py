@@ -7,6 +7,7 @@ import os
 import re
 import shlex
 import sys
+import traceback
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -18,6 +19,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import CompactHydraException, MissingConfigException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf
 
+from mmeq.config.output import outlive_readers
 from mmeq.config.paths import conf_dir, groups
 from mmeq.config.runs import child_rank
 from mmeq.errors import MmeqError, did_you_mean
@@ -60,6 +62,7 @@ def call(main: Callable[[], Any], config_name: str) -> None:
 
     Set ``HYDRA_FULL_ERROR=1`` for the traceback.
     """
+    outlive_readers()
     full = os.environ.get(FULL) == "1"
     os.environ[FULL] = "1"  # Hydra then raises, where it would print a traceback and leave
     try:
@@ -77,9 +80,20 @@ def call(main: Callable[[], Any], config_name: str) -> None:
             raise
         wrong = [a for a in sys.argv[1:] if a.partition("=")[0] in groups()]
         leave(f"{' '.join(wrong)}: a group takes the name of one of its choices; see --help")
+    except OSError as error:  # Hydra makes the folder before anything else
+        if full or not _of_output(error):
+            raise
+        leave(f"the folder {error.filename} cannot be made ({error.strerror})")
     finally:
         if not full:
             os.environ.pop(FULL, None)
+
+
+def _of_output(error: OSError) -> bool:
+    """Say whether Hydra could not make the output folder."""
+    last = error.__traceback__
+    frames = [frame.f_code.co_name for frame, _ in traceback.walk_tb(last)]
+    return error.filename is not None and "mkdir" in frames and "wrapped" not in frames
 
 
 def task(function: Callable[[DictConfig], Result]) -> Callable[[DictConfig], Result]:
@@ -109,6 +123,12 @@ def reported(function: Callable[[DictConfig], Result]) -> Callable[[DictConfig],
         try:
             return function(cfg)
         except MmeqError as error:
+            leave(str(error))
+        except OSError as error:
+            from mmeq.files import NotWritten
+
+            if not isinstance(error, NotWritten):
+                raise
             leave(str(error))
 
     return wrapped

@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
+import fcntl
 import json
 import os
+import socket
+import struct
 import warnings
 import zipfile
+import zlib
+from collections.abc import Iterator
 from pathlib import Path
 
 import yaml
@@ -13,6 +20,12 @@ from omegaconf import DictConfig, OmegaConf
 
 from mmeq.config.validate import plain_tree
 from mmeq.errors import MmeqError
+
+LAST, BEFORE = "last.ckpt", "before.ckpt"
+"""The last checkpoint and the one before it, in ``checkpoints``."""
+
+LOCK = ".running"
+"""Held by the process that is at the run."""
 
 MARKS = ("checkpoints", "history.jsonl", "results.json", "metrics.csv")
 """What shows that a folder belongs to a run already."""
@@ -83,12 +96,7 @@ def resumed(cfg: DictConfig, overrides: list[str]) -> DictConfig:
 
 
 def _resumable(folder: Path, cfg: DictConfig) -> None:
-    if not (folder / "checkpoints" / "last.ckpt").is_file():
-        raise MmeqError(
-            f"resume={folder}: there is no checkpoint in {folder / 'checkpoints'}; "
-            "the run ended before its first epoch did: start it again without resume="
-        )
-    check_whole(folder / "checkpoints" / "last.ckpt", f"resume={folder}")
+    resumable(folder)
     epochs, asked = trained_epochs(folder), int(cfg.trainer.max_epochs)
     trained = read_config(folder, option="resume").trainer
     before, complete = int(trained.max_epochs), (folder / "results.json").is_file()
@@ -116,6 +124,46 @@ def _resumable(folder: Path, cfg: DictConfig) -> None:
         )
 
 
+def resumable(folder: Path) -> Path | None:
+    """Return the checkpoint to go on from: the last, or the one before when the last is damaged.
+
+    None when the run ended before its first epoch did, and so begins anew.
+
+    Args:
+        folder: the run folder.
+
+    Raises:
+        MmeqError: when there are none any more, or none that is whole.
+    """
+    last, before = (folder / "checkpoints" / name for name in (LAST, BEFORE))
+    there = [path for path in (last, before) if path.is_file()]
+    if not there:
+        # the line of the first epoch is written before its checkpoint
+        if trained_epochs(folder) > 1 or (folder / "results.json").is_file():
+            raise MmeqError(
+                f"resume={folder}: there is no checkpoint in {folder / 'checkpoints'}, though "
+                f"{trained_epochs(folder)} epochs were trained: start another run"
+            )
+        warnings.warn(f"{folder}: no epoch had ended, so the run begins anew", stacklevel=2)
+        return None
+    found = [damage(path) for path in there]
+    whole = next((path for path, bad in zip(there, found, strict=True) if bad is None), None)
+    if whole is None:
+        damaged = " and ".join(
+            f"{path} ({bad} cannot be read)" for path, bad in zip(there, found, strict=True)
+        )
+        raise MmeqError(
+            f"resume={folder}: no checkpoint is whole: damaged: {damaged}; train again, in another "
+            "folder"
+        )
+    if whole == before:
+        why = f"is damaged ({found[0]} cannot be read)" if last in there else "is not there"
+        warnings.warn(
+            f"{last} {why}: the run goes on from {BEFORE}, one epoch earlier", stacklevel=2
+        )
+    return whole
+
+
 def check_whole(checkpoint: Path, option: str) -> None:
     """Refuse a checkpoint that was cut off or damaged; its checksums tell.
 
@@ -126,16 +174,22 @@ def check_whole(checkpoint: Path, option: str) -> None:
     Raises:
         MmeqError: when it is not whole.
     """
-    try:
-        with zipfile.ZipFile(checkpoint) as stored:
-            bad = stored.testzip()
-    except zipfile.BadZipFile:
-        bad = "its end"
-    if bad is not None:
+    if (bad := damage(checkpoint)) is not None:
         raise MmeqError(
             f"{option}: {checkpoint} is damaged ({bad} cannot be read); take another checkpoint, "
             "or train again"
         )
+
+
+def damage(checkpoint: Path) -> str | None:
+    """Say which part of a checkpoint cannot be read; None when it is whole."""
+    try:
+        with zipfile.ZipFile(checkpoint) as stored:
+            return stored.testzip()
+    except (zipfile.BadZipFile, EOFError):
+        return "its end"
+    except (RuntimeError, NotImplementedError, zlib.error, UnicodeDecodeError, struct.error):
+        return "its list of parts"  # a field of it says what no checkpoint does
 
 
 def trained_epochs(folder: Path) -> int:
@@ -184,6 +238,67 @@ def check_free(run_dir: Path) -> None:
         )
 
 
+@contextlib.contextmanager
+def held(run_dir: Path) -> Iterator[None]:
+    """Keep other processes from the run for as long as the context lasts.
+
+    A lock of the process, which its children do not inherit: it ends when the process does,
+    however it dies. Ranks that another one leads rely on that one's.
+
+    Args:
+        run_dir: the run folder, which is there.
+
+    Raises:
+        MmeqError: when another process is at the run, or the folder cannot be written.
+    """
+    if child_rank():
+        yield
+        return
+    path = run_dir / LOCK
+    try:
+        handle = _locked(path)
+    except OSError as error:
+        raise MmeqError(
+            f"hydra.run.dir={run_dir}: the folder cannot be written ({error.strerror}); choose "
+            "another, or give yourself the right to write"
+        ) from error
+    try:
+        yield
+    finally:
+        with contextlib.suppress(OSError):
+            path.unlink(missing_ok=True)
+        os.close(handle)
+
+
+def _locked(path: Path) -> int:
+    """Open and lock the file, and write into it whose it is."""
+    while True:
+        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        try:
+            fcntl.lockf(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            if error.errno in (errno.EACCES, errno.EAGAIN):
+                owner = os.read(handle, 200).decode(errors="replace").strip() or "unknown"
+                os.close(handle)
+                raise MmeqError(
+                    f"hydra.run.dir={path.parent}: another process is at this run ({owner}): wait "
+                    "for its end, or choose another folder"
+                ) from error
+            warnings.warn(
+                f"{path.parent} lies on a file system without locks ({error.strerror}): start no "
+                "run twice",
+                stacklevel=4,
+            )
+        with contextlib.suppress(FileNotFoundError):
+            if os.path.samestat(os.fstat(handle), path.stat()):
+                break
+        os.close(handle)  # its holder has just ended, and removed the name
+    with contextlib.suppress(OSError):  # a full disk: the lock holds all the same
+        os.truncate(handle, 0)
+        os.pwrite(handle, f"process {os.getpid()} on {socket.gethostname()}\n".encode(), 0)
+    return handle
+
+
 def claim(run_dir: Path, cfg: DictConfig, overrides: list[str], *, resume: bool) -> None:
     """Take the folder for this run and write ``config.yaml`` and ``overrides.txt``.
 
@@ -204,6 +319,17 @@ def claim(run_dir: Path, cfg: DictConfig, overrides: list[str], *, resume: bool)
     write_text(given, before + "".join(f"{override}\n" for override in overrides))
     if resume:
         (run_dir / "results.json").unlink(missing_ok=True)
+        _put_right(run_dir)
+
+
+def _put_right(run_dir: Path) -> None:
+    """Put the last whole checkpoint in the place of a damaged one; remove what a kill has left."""
+    last, before = (run_dir / "checkpoints" / name for name in (LAST, BEFORE))
+    if before.is_file() and (not last.is_file() or damage(last) is not None):
+        before.replace(last)
+    for name in ("", "checkpoints", "figures", "predictions"):
+        for left in (run_dir / name).glob(".*.tmp"):
+            left.unlink(missing_ok=True)
 
 
 def child_rank() -> bool:
@@ -214,6 +340,9 @@ def child_rank() -> bool:
 
 def remove_if_empty(run_dir: Path) -> None:
     """Remove the folder that Hydra made, and the two above it, when the run never began."""
+    if child_rank():  # the first rank may be about to write into it
+        return
     for folder in (run_dir, *run_dir.parents[:2]):
         if folder.is_dir() and folder != Path.cwd() and not any(folder.iterdir()):
-            folder.rmdir()
+            with contextlib.suppress(OSError):  # it was there before, and its place is read-only
+                folder.rmdir()

@@ -220,6 +220,8 @@ class DataModule(LightningDataModule):
     def train_dataloader(self) -> DataLoader[dict[str, Any]]:
         """Shuffled batches of the train part."""
         sampler = TrainSampler(self.manifest.rows(TRAIN).numpy(), self.seed)
+        if self.trainer is not None:  # workers of a resumed run fetch before Lightning says it
+            sampler.set_epoch(self.trainer.fit_loop.epoch_progress.current.processed)
         return self._loader(EpochBatches(sampler, self.batch_size), training=True)
 
     def val_dataloader(self) -> DataLoader[dict[str, Any]]:
