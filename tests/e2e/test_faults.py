@@ -155,7 +155,6 @@ runpy.run_module("mmeq.train", run_name="__main__", alter_sys=True)
     [
         ("best.ckpt", None),
         ("last.ckpt", "best.ckpt"),
-        ("last.ckpt", "last.ckpt"),
         ("last.ckpt", "before.ckpt"),
         ("history.jsonl", "last.ckpt"),
     ],

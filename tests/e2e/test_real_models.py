@@ -147,7 +147,7 @@ def test_media_are_looked_at_and_prepared_as_the_backbone_reads_them(warm, corpu
     assert "are not prepared" not in done.stdout
     done = warm("mmeq.inspect", *given, "backbone=llm", cwd=tmp_path)
     assert done.status == 0, done.stderr  # without the model
-    assert "3 × 3 × 112 × 112" in done.stdout
+    assert "2 × 3 × 112 × 112" in done.stdout
 
 
 @pytest.mark.slow
