@@ -207,7 +207,34 @@ def table(found: list[dict[str, Any]]) -> str:
             ", ".join(interval([r["drift"][m] for r in runs], 100, 2) for m in ("image", "text")),
         ]  # fmt: skip
         lines.append(f"| {' | '.join(cells)} |")
+    lines += [
+        "",
+        "| setting | tuned | alternating less joint, by seed: accuracy (points) | image alone | "
+        "text alone | seeds |",
+        "|---|---|---|---|---|---|",
+    ]
+    for joint, shapley in paired(found):
+        pairs = [(a, b) for a in joint["runs"] for b in shapley["runs"] if a["seed"] == b["seed"]]
+        cells = [
+            joint["setting"], joint["tune"],
+            interval([b["accuracy"] - a["accuracy"] for a, b in pairs], 100),
+            *(
+                interval([b["alone"][m] - a["alone"][m] for a, b in pairs], 100)
+                for m in ("image", "text")
+            ),
+            str(len(pairs)),
+        ]  # fmt: skip
+        lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
+
+
+def paired(found: list[dict[str, Any]]) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
+    """The rows of both methods on the same setting and tuning."""
+    for joint in found:
+        for other in found:
+            same = all(joint[key] == other[key] for key in ("setting", "tune"))
+            if same and (joint["method"], other["method"]) == METHODS:
+                yield joint, other
 
 
 def other_steps(runs: list[dict[str, Any]], modality: str) -> list[float]:
