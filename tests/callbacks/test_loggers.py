@@ -117,9 +117,15 @@ def told(done: subprocess.CompletedProcess[str]) -> list[str]:
     return [line.removeprefix("mmeq: ") for line in lines]
 
 
-def history_of(folder: Path) -> tuple[list[dict[str, Any]], dict[str, Any], list[Any]]:
-    """Return the rows, the configuration and all records of the offline run."""
-    found = list(records(next(folder.glob("wandb/*run-*/*.wandb"))))
+def history_of(
+    folder: Path, place: str = "offline-run"
+) -> tuple[list[dict[str, Any]], dict[str, Any], list[Any]]:
+    """Return the rows, the configuration and all records of the run, offline or ``run``.
+
+    A start that the server did not answer leaves a folder ``run-…`` with next to nothing in it.
+    """
+    (path,) = folder.glob(f"wandb/{place}-*/*.wandb")
+    found = list(records(path))
     rows, config = [], {}
     for record in found:
         kind = record.WhichOneof("record_type")
@@ -218,7 +224,7 @@ def test_server_that_fails_in_the_middle(tmp_path: Path) -> None:
         backend.fails = False
         sent = python(tmp_path, "-m", *command.split(), **account)
         assert sent.returncode == 0, sent.stderr
-    recorded = [row for row in history_of(tmp_path)[0] if "edm" in row]
+    recorded = [row for row in history_of(tmp_path, "run")[0] if "edm" in row]
     assert len(recorded) == 2
     received = [row for row in backend.rows if "edm" in row]
     assert [row["edm"] for row in received] == [row["edm"] for row in recorded]
