@@ -23,12 +23,17 @@ class LossMeter:
         """Start an epoch."""
         self._names: tuple[str, ...] = ()
         self._sums: dict[str, Tensor] = {}
-        self._counts: dict[str, int] = {}
+        self._counts: dict[str, float] = {}
         self._bad: dict[str, Tensor] = {}
         self._batch = 0
 
-    def add(self, losses: dict[str, Tensor], samples: int) -> None:
-        """Take in one batch's losses, detached scalars, in the order in which they arose."""
+    def add(self, losses: dict[str, Tensor], samples: float) -> None:
+        """Take in one batch's losses, detached scalars, in the order in which they arose.
+
+        Args:
+            losses: of this rank; their mean over ranks is what counts.
+            samples: of the batch, the mean over ranks.
+        """
         for name, loss in losses.items():
             value = loss.detach().float()
             bad = torch.where(torch.isfinite(value), torch.inf, float(self._batch))

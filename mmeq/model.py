@@ -85,6 +85,7 @@ class MultimodalModel(lightning.LightningModule):
         self.inference: Inference = inference
         self.seed = seed
         self._rows = PresentRows()
+        self._share = 1.0
         self.order = method.order
         self.strategy = build_strategy(inference, method.order, strategy, seed)
         self.val_game, self.test_game = (
@@ -110,6 +111,11 @@ class MultimodalModel(lightning.LightningModule):
     def _fitting(self) -> bool:
         return self._trainer is not None and self._trainer.state.fn == "fit"
 
+    @property
+    def share(self) -> float:
+        """Samples of this rank's training batch over the mean of all ranks'; else 1."""
+        return self._share if self.training else 1.0
+
     def encode(self, batch: Batch, modalities: Iterable[int] | None = None) -> Features:
         """Run each encoder once; those not in `modalities` without graph and in eval mode."""
         chosen = None if modalities is None else set(modalities)
@@ -120,7 +126,7 @@ class MultimodalModel(lightning.LightningModule):
             else:
                 rows.append(self._quiet(name, batch))
         present_BM = None if self.spec.complete else batch["present"]
-        features = Features(tuple(rows), present_BM, batch.get("id"))
+        features = Features(tuple(rows), present_BM, batch.get("id"), self.share)
         if self.training:
             self.fusion.observe(features.rows, features.present_BM)
         if self.fusion.wants_zero_input:

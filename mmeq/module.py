@@ -10,10 +10,10 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager
 from typing import Any
 
 import torch
-import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from mmeq.collective import mean_over_ranks, place
 from mmeq.data.spec import DatasetSpec
 from mmeq.errors import MmeqError
 from mmeq.fusions.base import Fusion
@@ -29,6 +29,12 @@ class MultimodalModule(MultimodalModel):
     encoders share (``encoder/image+text``), the fusion and the method. A step touches only the
     groups it is about: the gradients of the others are None, so neither weights nor moments move.
     Each epoch draws from (seed, epoch), so a resumed run draws the same.
+
+    W processes with batches of B make the steps of one with batches of W·B, for every method: ranks
+    share out its batches, and what a method counts, draws or compares it does over all of them
+    (`mmeq.methods.base.over`, `uniform`, `mmeq.collective.whole_batch`). Three things are a rank's
+    own, and differ: dropout inside encoders, augmentation, and the batch statistics of batch norms
+    (their running ones are averaged before each validation). Ranks still hold equal weights.
 
     Args:
         spec: of the dataset.
@@ -115,11 +121,7 @@ class MultimodalModule(MultimodalModel):
 
     def mean(self, value: Tensor) -> Tensor:
         """The mean over ranks of a detached value."""
-        value = value.detach().clone()
-        if self.trainer.world_size > 1:
-            dist.all_reduce(value)
-            value /= self.trainer.world_size
-        return value
+        return mean_over_ranks(value)
 
     def gradients(self, loss: Tensor, modalities: Iterable[int]) -> dict[int, list[Tensor]]:
         """Gradients of a loss by encoder parameters, the mean over ranks; ``.grad`` stays."""
@@ -149,11 +151,11 @@ class MultimodalModule(MultimodalModel):
                 part.training = training
 
     def loss(self, logits_SBC: Tensor, label_B: Tensor) -> Tensor:
-        """Cross-entropy of each coalition, the mean over the batch: [S], nats."""
+        """Cross-entropy of each coalition, the mean over the batch of all ranks: [S], nats."""
         count, batch, _ = logits_SBC.shape
         target = label_B.expand(count, batch).flatten()
         each = F.cross_entropy(logits_SBC.flatten(0, 1).float(), target, reduction="none")
-        return each.view(count, batch).mean(1)
+        return each.view(count, batch).mean(1) * self.share
 
     def update(
         self,
@@ -173,8 +175,10 @@ class MultimodalModule(MultimodalModel):
         optimizer = self.optimizers()
         optimizer.zero_grad(set_to_none=True)
         if not loss.requires_grad:  # no sample of the batch has what this step is about
-            idle = self.fusion if self.method.uses_fusion else self.method
-            loss = loss + 0.0 * sum(parameter.sum() for parameter in trained(idle))
+            part = self.fusion if self.method.uses_fusion else self.method
+            # the last is the answer's bias, which any other rank that learns something uses too:
+            # what nobody uses keeps no gradient, as in one process
+            loss = loss + 0.0 * trained(part)[-1].sum()
         self.manual_backward(loss)
         names = {self.spec.names[m] for m in key[1:]}
         stepped: list[dict[str, Any]] = []
@@ -253,8 +257,11 @@ class MultimodalModule(MultimodalModel):
 
     def training_step(self, batch: Batch, batch_idx: int) -> None:
         """Let the method train on the batch."""
-        self._updates = 0
-        self.losses.add(self.method.train_batch(self, batch), len(batch["label"]))
+        self._updates, size = 0, len(batch["label"])
+        if place()[1] > 1 and self.trainer.is_last_batch:  # the only one that may be uneven
+            self._share = size / float(self.mean(torch.tensor(float(size), device=self.device)))
+        self.losses.add(self.method.train_batch(self, batch), size / self._share)
+        self._share = 1.0
         self._batches += 1
 
     def on_train_epoch_end(self) -> None:

@@ -12,13 +12,15 @@ from mmeq.config import conf_dir
 
 PACKAGE = Path(mmeq.__file__).parent
 LAYERS = [
-    {"errors", "files"},
+    {"collective", "errors", "files"},
     {"game"},
     {"fusions", "encoders", "data", "inference"},
     {"methods", "callbacks", "loggers", "losses", "reporting"},
     {"model", "workspace"},
     {"module"},
     {"config"},
+    {"sweeps"},
+    {"plugins"},
     {"train", "eval", "predict", "prepare", "inspect", "report", "dashboard"},
 ]
 RANK = {part: rank for rank, layer in enumerate(LAYERS) for part in layer}

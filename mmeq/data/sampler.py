@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Sequence
+from itertools import islice
 
 import numpy as np
 import torch
@@ -40,8 +41,7 @@ class _Ranked(Sampler[int]):
 class TrainSampler(_Ranked):
     """A permutation by (seed, epoch); rank r takes the places r, r + W, … of it.
 
-    The tail that does not divide by the number W of processes is dropped, so that every rank makes
-    the same number of steps.
+    So W ranks with a batch of B see, step by step, what one process with a batch of W·B does.
 
     Args:
         rows: of the manifest.
@@ -66,16 +66,16 @@ class TrainSampler(_Ranked):
 
     def __len__(self) -> int:
         """Samples of this rank in an epoch."""
-        world = self.place()[1]
+        rank, world = self.place()
         if len(self.rows) < world:
             raise MmeqError(f"{len(self.rows)} training samples are too few for {world} processes")
-        return len(self.rows) // world
+        return len(self.rows[rank::world])
 
     def __iter__(self) -> Iterator[int]:
         """Rows of this rank in this epoch."""
         rank, world = self.place()
         order = np.random.default_rng([self.seed, self.epoch]).permutation(self.rows)
-        yield from order[rank::world][: len(self)].tolist()
+        yield from order[rank::world].tolist()
 
 
 class EvaluationSampler(_Ranked):
@@ -96,8 +96,9 @@ class EpochBatches(BatchSampler):
     """Batches that carry their epoch: ``(epoch, rows)``.
 
     Persistent workers keep their copy of the dataset over all epochs, so what augmentation must
-    know travels with the rows. A last batch of one sample is left out of a training epoch: batch
-    statistics of one sample do not exist, and another permutation brings that sample back.
+    know travels with the rows. A last batch of which a rank would have less than two samples is
+    left out of a training epoch, on all ranks: batch statistics of one sample do not exist, and
+    another permutation brings those samples back. Else it may be uneven by one sample.
     """
 
     def __init__(self, sampler: TrainSampler, batch_size: int, drop_last: bool = False) -> None:
@@ -106,19 +107,16 @@ class EpochBatches(BatchSampler):
 
     def __iter__(self) -> Iterator[tuple[int, list[int]]]:  # type: ignore[override]
         """Batches of this rank in this epoch."""
-        epoch = self.train_sampler.epoch
-        for rows in super().__iter__():
-            if not self._lone(len(rows)):
-                yield epoch, rows
+        for rows in islice(super().__iter__(), len(self)):
+            yield self.train_sampler.epoch, rows
 
     def __len__(self) -> int:
-        """Batches of this rank in an epoch."""
-        tail = len(self.train_sampler) % self.batch_size
-        return super().__len__() - (self._lone(tail) and not self.drop_last)
-
-    def _lone(self, size: int) -> bool:
-        """Tell whether a batch of this size is a tail of one sample that others precede."""
-        return size == 1 < self.batch_size and len(self.train_sampler) > 1
+        """Batches of an epoch, the same number on all ranks."""
+        world, needed = self.train_sampler.place()[1], min(2, self.batch_size)
+        len(self.train_sampler)  # enough for all ranks
+        full, tail = divmod(len(self.train_sampler.rows), world * self.batch_size)
+        last = tail >= world * (needed if full else 1)
+        return full + (last and not self.drop_last)
 
 
 def batch_generator(seed: int, epoch: int, rows: Sequence[int], modality: str) -> torch.Generator:

@@ -13,9 +13,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from mmeq.collective import add_over_ranks, whole_batch
 from mmeq.errors import MmeqError
 from mmeq.fusions.base import Fusion, linear_init, per_modality
-from mmeq.fusions.moments import RunningMoments, add_over_ranks
+from mmeq.fusions.moments import RunningMoments
 from mmeq.fusions.orders import Orders
 from mmeq.fusions.tree import Level, Tree, coalition_tree
 
@@ -33,7 +34,7 @@ class Memory(Fusion):
     - feature level: X̂_j = σ_i ⊙ rms(Z_j C_ij) + μ_i, each row scaled to mean square 1 so that its
       size does not grow with D, then put into i's space;
     - sample level: X̂_j ← R X̂_j, R = cosines between the batch's rows of Z_i, those below
-      `threshold` dropped, rows summing to 1; in training only.
+      `threshold` dropped, rows summing to 1; in training only. The batch is that of all ranks.
 
     a = h_j + X̂_j (``keep=true``) or X̂_j (``keep=false``); ``align=none``: a = h_j.
 
@@ -124,6 +125,19 @@ class Memory(Fusion):
             moved_D = torch.lerp(self.initial_D, total_D / count.clamp_min(1.0), 0.01)
             self.initial_D.copy_(torch.where(count > 0, moved_D, self.initial_D))
             self.final_D.zero_()
+
+    def forward(
+        self,
+        features: Sequence[Tensor],
+        coalitions_SM: Tensor,
+        orders: Orders | None = None,
+        present_BM: Tensor | None = None,
+    ) -> Tensor:
+        """Logits [S, B, C]; where samples are mixed, those of all ranks are fused on each."""
+        if not (self.training and self.align in ("sample", "both")):
+            return super().forward(features, coalitions_SM, orders, present_BM)
+        rows, present_NM, own = whole_batch(features, present_BM)
+        return super().forward(rows, coalitions_SM, orders, present_NM)[:, own]
 
     def fuse(self, features: Sequence[Tensor], coalitions_SM: Tensor, orders: Orders) -> Tensor:
         """Logits [S, B, C]."""

@@ -8,8 +8,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-import torch.distributed as dist
 from torch import Tensor, nn
+
+from mmeq.collective import add_over_ranks
 
 
 class RunningMoments(nn.Module):
@@ -81,13 +82,3 @@ class RunningMoments(nn.Module):
         self.std_MD.copy_(own.clamp_min(1e-6).sqrt())
         scale = self.std_MD[None, :, :, None] * self.std_MD[:, None, None, :]
         self.corr_MMDD.copy_(covariance / scale)
-
-
-def add_over_ranks(tensors: list[Tensor]) -> None:
-    """Sum each tensor over all ranks in place, in one collective."""
-    if not (dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1):
-        return
-    flat = torch.cat([tensor.flatten() for tensor in tensors])
-    dist.all_reduce(flat)
-    for tensor, part in zip(tensors, flat.split([t.numel() for t in tensors]), strict=True):
-        tensor.copy_(part.view_as(tensor))

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from mmeq.collective import add_over_ranks
 from mmeq.fusions.base import Fusion
-from mmeq.fusions.moments import add_over_ranks
 from mmeq.fusions.tree import coalition_tree
 from mmeq.inference.base import Strategy
 

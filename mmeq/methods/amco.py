@@ -12,7 +12,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mmeq.methods.base import Batch, Features, Loop, Method, coalition_rows, own_loss
+from mmeq.methods.base import (
+    Batch,
+    Features,
+    Loop,
+    Method,
+    coalition_rows,
+    own_loss,
+    uniform,
+)
 
 LARGEST_SCALE = 10.0
 """Most by which kept features are scaled up."""
@@ -77,7 +85,9 @@ class Amco(Method):
             ratio_M = mask_ratio(dependence_M, self.sigma, self.epsilon)
             self.seen_2M += torch.stack([dependence_M, ratio_M])
             self.batches += 1
-        rows = (masked(h, p) for h, p in zip(features.rows, ratio_M, strict=True))
+        draw, width = self.draws(loop, ratio_M.device), features.rows[0].shape[1]
+        draws = (uniform(features, draw, width) for _ in features.rows)
+        rows = map(masked, features.rows, ratio_M, draws)
         joint = loop.loss(loop.fuse(features.with_rows(rows), self.all_1M), label_B)[0]
         own = own_loss(own_MBC, label_B, features).sum()
         loop.update(joint + self.weight * own, range(len(self.modalities)))
@@ -114,8 +124,8 @@ def mask_ratio(dependence_M: Tensor, sigma: float, epsilon: float) -> Tensor:
     return torch.sin(math.pi / 2 * excess_M / epsilon)
 
 
-def masked(h_BD: Tensor, ratio: Tensor) -> Tensor:
-    """Set a random share of each sample's features to 0 and scale up the others."""
-    keep_BD = torch.rand(h_BD.shape, device=h_BD.device) >= ratio
+def masked(h_BD: Tensor, ratio: Tensor, draw_BD: Tensor) -> Tensor:
+    """Set a random share of each sample's features to 0, those of a low draw; scale up the rest."""
+    keep_BD = draw_BD >= ratio
     scale = 1 / (1 - ratio).clamp_min(1 / LARGEST_SCALE)
     return h_BD * (keep_BD * scale).to(h_BD)

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from mmeq.methods.base import Batch, Features, Loop, Method, coalition_rows, there
+from mmeq.methods.base import Batch, Features, Loop, Method, coalition_rows, over, there
 from mmeq.methods.heads import added, answer
 
 
@@ -98,8 +98,8 @@ class Aug(Method):
         has_MB = there(features, self.all_1M)[0].T.float()
         for m, name in enumerate(self.modalities):
             terms_KBC = self.terms(m, features.rows[m]).float()
-            each_B = boosted(terms_KBC, batch["label"], self.residual) * has_MB[m]
-            loss = each_B.sum() / has_MB[m].sum().clamp_min(1)
+            each_B = boosted(terms_KBC, batch["label"], self.residual)
+            loss = over(each_B, has_MB[m])
             loop.update(loss, [m])
             losses[f"step/{name}"] = loss.detach()
             seen.append((right(terms_KBC.detach().sum(0), batch["label"]) * has_MB[m]).sum())

@@ -7,18 +7,21 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Protocol
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from mmeq.collective import mean_over_ranks, place
 from mmeq.errors import MmeqError
 from mmeq.fusions.orders import Orders
 from mmeq.game.report import GameReport
 
 Batch = dict[str, Any]
+TINY = 1e-6
+"""Below any mean over ranks of a number of samples that is not 0."""
 
 
 @dataclass(frozen=True)
@@ -29,20 +32,21 @@ class Features:
         rows: M tensors [B, D], each with its graph or detached.
         present_BM: who has what; None when the dataset has no gaps.
         ids: of the samples.
+        share: samples of this rank's batch over the mean of all ranks'; 1 but in a last batch.
     """
 
     rows: tuple[Tensor, ...]
     present_BM: Tensor | None
     ids: Sequence[str] | None = None
+    share: float = 1.0
 
     def only(self, modality: int) -> Features:
         """Keep the graph of one modality and detach the others."""
-        rows = (h if m == modality else h.detach() for m, h in enumerate(self.rows))
-        return Features(tuple(rows), self.present_BM, self.ids)
+        return self.with_rows(h if m == modality else h.detach() for m, h in enumerate(self.rows))
 
     def with_rows(self, rows: Iterable[Tensor]) -> Features:
         """The same samples with other features."""
-        return Features(tuple(rows), self.present_BM, self.ids)
+        return replace(self, rows=tuple(rows))
 
     def detached(self) -> Features:
         """Without any graph."""
@@ -91,7 +95,11 @@ class Loop(Protocol):
         """Each modality's own logits [M, B, C]: its part of the fused ones, see `Fusion.alone`."""
 
     def loss(self, logits_SBC: Tensor, label_B: Tensor) -> Tensor:
-        """Cross-entropy of each coalition, the mean over the batch: [S]."""
+        """Cross-entropy of each coalition: [S], the mean over the batch.
+
+        In training the batch is that of all ranks: the mean over ranks of what this gives, as DDP
+        makes it of gradients, is the mean over their samples. So are `over` and `own_mean`.
+        """
 
     def update(
         self,
@@ -238,12 +246,20 @@ def there(features: Features, coalitions_SM: Tensor) -> Tensor:
     return wanted_SBM if features.present_BM is None else wanted_SBM & features.present_BM
 
 
+def over(value_B: Tensor, there_B: Tensor) -> Tensor:
+    """Mean over the samples that count: [..., B] → [...]; 0 where none does.
+
+    Those of all ranks: what a rank gives is its part, and the mean over ranks is that mean.
+    """
+    weight_B = there_B.to(value_B)
+    return (value_B * weight_B).sum(-1) / mean_over_ranks(weight_B.sum(-1)).clamp_min(TINY)
+
+
 def own_mean(value_MB: Tensor, features: Features) -> Tensor:
-    """Mean over the samples that have the modality: [M, B] → [M]; 0 where none has it."""
+    """Mean over the samples that have the modality, as of `over`: [M, B] → [M]."""
     if features.present_BM is None:
-        return value_MB.mean(1)
-    there_MB = features.present_BM.T.to(value_MB)
-    return (value_MB * there_MB).sum(1) / there_MB.sum(1).clamp_min(1)
+        return value_MB.mean(1) * features.share
+    return over(value_MB, features.present_BM.T)
 
 
 def own_loss(logits_MBC: Tensor, label_B: Tensor, features: Features) -> Tensor:
@@ -251,6 +267,21 @@ def own_loss(logits_MBC: Tensor, label_B: Tensor, features: Features) -> Tensor:
     label_MB = label_B.expand(len(logits_MBC), -1)
     loss_MB = F.cross_entropy(logits_MBC.float().mT, label_MB, reduction="none")
     return own_mean(loss_MB, features)
+
+
+def uniform(features: Features, generator: torch.Generator, *shape: int) -> Tensor:
+    """Draw from U(0, 1) for each sample: [B, *shape], on the generator's device.
+
+    A rank takes its samples' part of what one process would draw for the batches of all ranks.
+
+    Args:
+        features: of the batch.
+        generator: alike on all ranks (see `Method.draws`); the next draw goes on with it.
+        shape: of one sample's draws.
+    """
+    rank, ranks = place()
+    samples = round(len(features.rows[0]) / features.share * ranks)
+    return torch.rand(samples, *shape, generator=generator, device=generator.device)[rank::ranks]
 
 
 def trained(module: nn.Module) -> list[nn.Parameter]:

@@ -7,10 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import torch
 from torch import Tensor
 
-from mmeq.methods.base import Batch, Features, Loop, Method, coalition_rows
+from mmeq.methods.base import Batch, Features, Loop, Method, coalition_rows, over
 
 
 class Cml(Method):
@@ -62,7 +61,7 @@ class Cml(Method):
         """Mean hinge of the removals that there are; S: all, then all without m for each m."""
         rise_MB = (confidence_SB[1:] - confidence_SB[:1]).relu()
         if features.present_BM is None:
-            return rise_MB.mean()
+            return rise_MB.mean() * features.share
         present_MB = features.present_BM.T
         removable_MB = present_MB & (present_MB.sum(0) > 1)
-        return torch.where(removable_MB, rise_MB, 0.0).sum() / removable_MB.sum().clamp_min(1)
+        return over(rise_MB.flatten(), removable_MB.flatten())

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from mmeq.collective import whole_batch
 from mmeq.fusions.concat import Concat
 from mmeq.methods.base import Batch, Features, Loop, Method, coalition_rows, own_mean, there
 from mmeq.methods.heads import Heads, added, answer
@@ -70,8 +71,7 @@ class DiMml(Method):
         self.check(stage2_share=(stage2_share, 0, 1), temperature=(temperature, tiny, most))
         self.shared_weight, self.temperature = shared_weight, temperature
         self.contrast_from, self.stage2_share = contrast_from, stage2_share
-        self.contrast_temperature = contrast_temperature
-        count = len(self.modalities)
+        self.contrast_temperature, count = contrast_temperature, len(self.modalities)
         self.all_1M = coalition_rows([range(count)], count)
         self.heads, self.shared = Heads(count, dim, classes), nn.Linear(dim, classes)
         self.concat = Concat(count, dim, classes, torch.full((classes,), 1 / classes))
@@ -105,7 +105,8 @@ class DiMml(Method):
         return {name: loss.detach() for name, loss in losses.items()}
 
     def _contrast(self, features: Features) -> Tensor:
-        """What the pairs teach: the mean over samples that have both."""
+        """What the pairs teach: the mean over samples of all ranks that have both."""
+        features = Features(*whole_batch(features.rows, features.present_BM)[:2])
         has_MB, total = there(features, self.all_1M)[0].T, features.rows[0].new_zeros(())
         for m, n in permutations(range(len(self.modalities)), 2):
             dims_D, both_B = self.effective_MD[m] & ~self.effective_MD[n], has_MB[m] & has_MB[n]

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from mmeq.collective import mean_over_ranks
 from mmeq.game.report import GameReport
 from mmeq.methods.base import Batch, Loop, coalition_rows, own_loss
 from mmeq.methods.heads import HeadedMethod
@@ -93,6 +94,7 @@ class GBlend(HeadedMethod):
         samples_K = torch.full_like(loss_K, batch)
         if present_BM is not None:
             samples_K[:-1] = present_BM.sum(0)
+        samples_K = mean_over_ranks(samples_K)  # as the losses are, see `over`
         self.tally_2K += torch.stack([loss_K * samples_K, samples_K])
         if loop.batch + 1 == loop.batches:
             self.tally_2K.copy_(loop.mean(self.tally_2K))

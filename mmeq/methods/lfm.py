@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from mmeq.collective import whole_batch
 from mmeq.errors import MmeqError, did_you_mean
 from mmeq.methods.base import Batch, Features, Loop, Method, coalition_rows
 
@@ -33,7 +34,7 @@ class Lfm(Method):
 
     M > 2: the mean over pairs of modalities [ours]. A sample that lacks one of a pair leaves that
     pair out; a pair that fewer than two samples of the batch have counts as 0 [ours]. The batch is
-    that of one process.
+    that of all processes.
 
     Departures from the authors' code: the contrastive loss of the paper, where theirs ends up with
     a divergence of the softmax of the features and has no negative pairs; τ from an unused function
@@ -102,8 +103,8 @@ class Lfm(Method):
 
     def alignment(self, features: Features) -> Tensor:
         """L_align, the mean over pairs of modalities."""
-        unit_MBD = [F.normalize(row.float(), dim=-1) for row in features.rows]
-        present_BM = features.present_BM
+        rows, present_BM, _ = whole_batch(features.rows, features.present_BM)
+        unit_MBD = [F.normalize(row.float(), dim=-1) for row in rows]
         losses = []
         for a, b in combinations(range(len(unit_MBD)), 2):
             both_B = None if present_BM is None else present_BM[:, a] & present_BM[:, b]

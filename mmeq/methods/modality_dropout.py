@@ -6,11 +6,11 @@ Shape suffixes: B batch, M modalities.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
-import torch
 from torch import Tensor
 
-from mmeq.methods.base import Batch, Features, Loop, Method, coalition_rows
+from mmeq.methods.base import Batch, Loop, Method, coalition_rows, there, uniform
 
 
 class ModalityDropout(Method):
@@ -50,18 +50,21 @@ class ModalityDropout(Method):
     def train_batch(self, loop: Loop, batch: Batch) -> dict[str, Tensor]:
         """One step of everything on what is left."""
         features = loop.encode(batch)
-        present_BM = features.present_BM
-        if present_BM is None:
-            shape = (len(features.rows[0]), len(features.rows))
-            present_BM = torch.ones(shape, dtype=torch.bool, device=features.rows[0].device)
-        left = Features(features.rows, kept(present_BM, self.rate), features.ids)
+        present_BM = there(features, self.all_1M)[0]
+        draw_BM = uniform(features, self.draws(loop), len(self.modalities)).to(present_BM.device)
+        left = replace(features, present_BM=kept(present_BM, self.rate, draw_BM))
         loss = loop.loss(loop.fuse(left, self.all_1M), batch["label"])[0]
         loop.update(loss, range(len(self.modalities)))
         return {"joint": loss.detach()}
 
 
-def kept(present_BM: Tensor, rate: float) -> Tensor:
-    """Draw what is left of what is there: bool [B, M]; at least one of each sample that has any."""
-    draw_BM = torch.rand(present_BM.shape, device=present_BM.device)
+def kept(present_BM: Tensor, rate: float, draw_BM: Tensor) -> Tensor:
+    """What is left of what is there: bool [B, M]; at least one of each sample that has any.
+
+    Args:
+        present_BM: what is there.
+        rate: below which a draw drops.
+        draw_BM: u, from 0 to 1.
+    """
     largest_B1 = draw_BM.masked_fill(~present_BM, -1.0).amax(1, keepdim=True)
     return present_BM & ((draw_BM >= rate) | (draw_BM == largest_B1))

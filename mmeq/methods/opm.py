@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mmeq.methods.base import Batch, Features, Loop, Method, coalition_rows, there
+from mmeq.methods.base import Batch, Features, Loop, Method, coalition_rows, there, uniform
 from mmeq.methods.dominance import ratios, scores
 
 
@@ -69,18 +69,19 @@ class Opm(Method):
     def train_batch(self, loop: Loop, batch: Batch) -> dict[str, Tensor]:
         """One step on the fused loss, dominant features zeroed where the batch's draw says so."""
         features, label = loop.encode(batch), batch["label"]
-        if loop.epoch >= self.warmup and self.carried_out(loop):
+        draw = self.draws(loop)
+        if loop.epoch >= self.warmup and self.carried_out(draw):
             with torch.no_grad():
                 drop_M = self.probability(*scores(loop, features, loop.alone(features), label))
             self.kept.append(drop_M)
-            features = self.dropped(features, drop_M)
+            features = self.dropped(features, drop_M, draw)
         loss = loop.loss(loop.fuse(features, self.all_1M), label)[0]
         loop.update(loss, range(len(self.modalities)))
         return {"joint": loss.detach()}
 
-    def carried_out(self, loop: Loop) -> bool:
-        """Whether features are dropped in this batch: drawn by seed, epoch and batch alone."""
-        return float(torch.rand(1, generator=self.draws(loop))) < self.p_exe
+    def carried_out(self, draw: torch.Generator) -> bool:
+        """Whether features are dropped in this batch."""
+        return float(torch.rand(1, generator=draw)) < self.p_exe
 
     def probability(self, score_M: Tensor, rival_M: Tensor) -> Tensor:
         """q_m [M] from the scores and the smallest of the others'."""
@@ -88,10 +89,10 @@ class Opm(Method):
         drop_M = self.q_base * (1 + self.strength * torch.tanh(lead_M))
         return torch.where(lead_M > 0, drop_M.clamp_max(1), 0.0)
 
-    def dropped(self, features: Features, drop_M: Tensor) -> Features:
+    def dropped(self, features: Features, drop_M: Tensor, draw: torch.Generator) -> Features:
         """The same samples with features zeroed, never all that a sample has."""
         there_BM = there(features, self.all_1M)[0]
-        keep_BM = torch.rand(there_BM.shape, device=drop_M.device) >= drop_M
+        keep_BM = uniform(features, draw, len(drop_M)).to(drop_M.device) >= drop_M
         keep_BM = keep_BM | ~(keep_BM & there_BM).any(1, keepdim=True)
         scale = 1 / (1 - drop_M.mean()) if self.rescale else drop_M.new_ones(())
         factor_BM = keep_BM * scale

@@ -12,11 +12,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from mmeq.methods.base import Batch, Features, Loop, Method, coalition_rows, there
+from mmeq.methods.base import Batch, Features, Loop, Method, coalition_rows, over, there
 
 INF = float("inf")
 NO_PROTOTYPE = -1e4
 """Similarity to a class without prototype: its softmax is 0, and 0 times it is finite."""
+TOUCHING = 1e-5
+"""Distance that counts as none: a norm of rounding alone has a gradient of full length."""
 
 
 class Pmr(Method):
@@ -109,6 +111,7 @@ class Pmr(Method):
         rows_MBD = torch.stack(features.rows).float()
         exact = "donot_use_mm_for_euclid_dist"  # the faster way cancels digits
         near_MBC = -torch.cdist(rows_MBD, self.prototype_MCD, compute_mode=exact)
+        near_MBC = near_MBC.masked_fill(near_MBC > -TOUCHING, 0.0)
         return near_MBC.masked_fill(~self.known_MC[:, None], NO_PROTOTYPE).log_softmax(-1)
 
     def train_batch(self, loop: Loop, batch: Batch) -> dict[str, Tensor]:
@@ -120,18 +123,17 @@ class Pmr(Method):
             log_MBC = self.log_probability(features)
             true_MB = (log_MBC * F.one_hot(label_B, log_MBC.shape[-1])).sum(-1)
             used_MB = (there(features, self.all_1M)[0].T & self.known_MC[:, label_B]).float()
-            counts = used_MB.sum(1).clamp_min(1)
             with torch.no_grad():
                 sum_M, has_M = loop.mean(torch.stack([true_MB.exp() * used_MB, used_MB]).sum(-1))
                 score_M = sum_M / has_M.clamp_min(1e-9)
                 beta_M = (score_M.max() / score_M.clamp_min(1e-30) - 1).clamp(0, 1) * (has_M > 0)
-            near_M = (-true_MB * used_MB).sum(1) / counts
+            near_M = over(-true_MB, used_MB)
             loss = loss + self.alpha * (beta_M * near_M).sum()
             losses["prototype"] = near_M.detach().mean()
             if loop.epoch < self.start + self.early:
                 entropy_MB = -(log_MBC.exp() * log_MBC).sum(-1)
                 first_M = F.one_hot(score_M.argmax(), len(score_M))
-                raised = (first_M * (entropy_MB * used_MB).sum(1) / counts).sum()
+                raised = first_M.float() @ over(entropy_MB, used_MB)
                 loss = loss - self.entropy * beta_M.max() * raised
             self.seen.append(torch.stack([score_M, beta_M]))
         loop.update(loss, range(len(self.modalities)))

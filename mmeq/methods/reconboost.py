@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from mmeq.methods.base import Batch, Features, Loop, Method, coalition_rows, there
+from mmeq.methods.base import Batch, Features, Loop, Method, coalition_rows, over, there
 from mmeq.methods.heads import Heads, added, answer
 
 
@@ -138,9 +138,3 @@ class ReconBoost(Method):
             "modality": self.modalities[self.stage % len(self.modalities)],
             "phase": "alternation" if self.alternating else "rectification",
         }
-
-
-def over(value_B: Tensor, there_B: Tensor) -> Tensor:
-    """Mean over the samples that count; 0 where none does."""
-    weight_B = there_B.to(value_B)
-    return (value_B * weight_B).sum() / weight_B.sum().clamp_min(1)

@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from mmeq.errors import MmeqError, did_you_mean
 from mmeq.game.coalitions import all_coalitions
 from mmeq.game.shapley import shapley_values
-from mmeq.methods.base import Batch, Loop, Method, coalition_rows, there
+from mmeq.methods.base import Batch, Loop, Method, coalition_rows, over, there
 
 INF = float("inf")
 Level = Literal["sample", "modality"]
@@ -123,8 +123,8 @@ class Smv(Method):
         again, number = (weight_MB * each_SB[1:]).sum(), weight_MB.sum()
         samples = loop.mean(number + len(label_B))  # a copy weighs alike on all ranks
         loop.update((each_SB[0].sum() + again) / samples, modalities)
-        resampled = again.detach() / number.clamp_min(1e-9)
-        return {"joint": each_SB[0].detach().mean(), "resampled": resampled}
+        resampled = over(each_SB[1:].detach().flatten(), weight_MB.flatten())
+        return {"joint": each_SB[0].detach().mean() * features.share, "resampled": resampled}
 
     def describe(self) -> dict[str, Any]:
         """Mean contribution and copies a sample of each modality, in the epoch."""

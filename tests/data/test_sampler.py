@@ -1,6 +1,6 @@
 """Samplers: resume exactly, ranks partition, batches carry their epoch."""
 
-from itertools import chain
+from itertools import chain, zip_longest
 
 import numpy as np
 import pytest
@@ -42,13 +42,32 @@ def test_ranks_partition(count, world, number):
         return
     samplers = [TrainSampler(rows, 0, rank, world) for rank in range(world)]
     parts = [epoch(sampler, number) for sampler in samplers]
-    assert {len(part) for part in parts} == {count // world}
-    joined = list(chain(*parts))
-    assert len(set(joined)) == len(joined)
     # Interleaved, the ranks see the order of a single process.
     alone = epoch(TrainSampler(rows, 0, 0, 1), number)
-    together = [row for step in zip(*parts, strict=True) for row in step]
-    assert together == alone[: len(together)]
+    together = [row for step in zip_longest(*parts) for row in step]
+    assert together[:count] == alone
+    assert set(together[count:]) <= {None}
+
+
+@given(count=st.integers(1, 60), world=st.integers(1, 5), size=st.integers(1, 9))
+@settings(max_examples=100, deadline=None)
+def test_batches_of_ranks_make_up_those_of_one_process(count, world, size):
+    if count < world:
+        return
+    one = list(EpochBatches(TrainSampler(np.arange(count), 1, 0, 1), world * size))
+    ranks = [EpochBatches(TrainSampler(np.arange(count), 1, r, world), size) for r in range(world)]
+    parts = [list(batches) for batches in ranks]
+    assert {len(batches) for batches in ranks} == set(map(len, parts)) == {len(parts[0])}
+    # as many, unless a rank would have less than two samples of the last
+    tail = count % (world * size)
+    assert len(one) - len(parts[0]) == (
+        len(one) > 1 and 0 < tail < world * min(2, size) and (tail > 1 or world * size == 1)
+    )
+    for (_, whole), *each in zip(one, *parts, strict=False):
+        assert sorted(whole) == sorted(row for _, rows in each for row in rows)
+        lengths = [len(rows) for _, rows in each]
+        assert max(lengths) - min(lengths) <= 1
+        assert min(lengths) >= (min(2, size) if len(parts[0]) > 1 else 1)
 
 
 @given(count=st.integers(1, 40), size=st.integers(1, 9))

@@ -48,29 +48,6 @@ def test_ranks_agree_and_one_process_measures_the_same(case, warm, tmp_path):
     assert results(folder)["epochs"] == 2
 
 
-STEPS = {
-    **{f"shapley {s}": [f"method.supervise={s}"] for s in ("final", "sequential", "prefixes")},
-    "shapley unimodal": [],
-    "joint": ["method=joint", "method.weight=0.5"],
-}
-
-
-@pytest.mark.parametrize("case", STEPS)
-def test_gradients_of_two_half_batches_are_those_of_the_whole(case, warm, tmp_path):
-    """Without dropout; the same samples, since rank r takes the places r, r + 2, …."""
-    options = ["backbone.encoders.vector.dropout=0.0", "trainer.limit_train_batches=2"]
-    options += ["dataset.samples=120", "optim.clip_norm=null", "trainer.max_epochs=1"]
-    options += ["optim.optimizer._target_=torch.optim.SGD", "optim.optimizer.lr=0.01"]
-    half = train(warm, tmp_path / "half", *options, *STEPS[case], "batch_size=16", ranks=2)
-    whole = train(warm, tmp_path / "whole", *options, *STEPS[case], "batch_size=32")
-    there, here = held(half, 0), held(whole, 0)
-    assert here["gradients"].keys() == there["gradients"].keys()
-    assert here["gradients"]
-    for part in ("gradients", "weights"):
-        for name, tensor in here[part].items():
-            torch.testing.assert_close(there[part][name], tensor, atol=1e-6, rtol=1e-5, msg=name)
-
-
 def test_a_resumed_run_of_two_ranks_equals_an_uninterrupted_one(warm, tmp_path):
     options = [*QUIET[:-1], "missing=0.3", "optim.accumulate=2", "optim.scheduler.T_max=4"]
     options += ["fusion.inherit=true", "method.order=random", "dataset.samples=243"]
@@ -106,3 +83,20 @@ def test_too_few_samples_for_the_ranks(warm, tmp_path):
     assert done.status == 2
     assert "4 training samples are too few for 6 processes" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("override", "instead"),
+    [
+        ("trainer.strategy=fsdp", "several devices (trainer.devices=2) run under DDP"),
+        ("+trainer.strategy=deepspeed_stage_2", "DeepSpeed do not work with manual optimisation"),
+        ("trainer.precision=16-true", "take bf16-mixed"),
+    ],
+)
+def test_what_cannot_be_shared_out_is_refused(override, instead, warm, tmp_path):
+    options = [*QUIET, "trainer.devices=2", override, "hydra.run.dir=run"]
+    done = warm("mmeq.train", *options, cwd=tmp_path, ranks=2)
+    assert done.status == 2
+    assert instead in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not list(tmp_path.iterdir())

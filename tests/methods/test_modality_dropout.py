@@ -30,8 +30,8 @@ def with_gaps(batches, rate=0.4):
 @pytest.mark.parametrize(("count", "rate"), [(2, 0.3), (3, 0.5), (4, 0.0), (3, 1.0)])
 def test_rates(count, rate):
     """Each stays with probability 1 − p, or as the last of all: + p^M / M."""
-    torch.manual_seed(0)
-    left = kept(torch.ones(40_000, count, dtype=torch.bool), rate)
+    draw = torch.rand(40_000, count, generator=torch.Generator().manual_seed(0))
+    left = kept(torch.ones(40_000, count, dtype=torch.bool), rate, draw)
     assert left.any(1).all()
     expected = 1 - rate + rate**count / count
     for share in left.double().mean(0).tolist():
@@ -45,7 +45,7 @@ def test_rates(count, rate):
 def test_only_what_is_there_is_kept_and_one_of_it_always():
     torch.manual_seed(0)
     present = torch.rand(20_000, 3) > 0.5
-    left = kept(present, 0.7)
+    left = kept(present, 0.7, torch.rand(20_000, 3))
     assert not (left & ~present).any()
     assert torch.equal(left.any(1), present.any(1))  # of a sample that has nothing, nothing
     pair = present[:, 0] & present[:, 1] & ~present[:, 2]
@@ -53,11 +53,10 @@ def test_only_what_is_there_is_kept_and_one_of_it_always():
     assert left[pair, 0].double().mean().item() == pytest.approx(expected, abs=0.03)
 
 
-def test_the_last_one_is_the_largest_draw(monkeypatch):
+def test_the_last_one_is_the_largest_draw():
     draw = torch.tensor([[0.1, 0.3, 0.2], [0.1, 0.3, 0.2], [0.6, 0.1, 0.7]])
-    monkeypatch.setattr(torch, "rand", lambda *shape, **options: draw)
     present = torch.tensor([[True, True, True], [True, False, True], [True, True, True]])
-    assert kept(present, 0.5).tolist() == [
+    assert kept(present, 0.5, draw).tolist() == [
         [False, True, False],
         [False, False, True],
         [True, False, True],
@@ -78,8 +77,8 @@ def answer(fusion, graph, sample, members):
 def test_two_batches_equal_plain_pytorch(count, complete, monkeypatch):
     drawn = []
 
-    def record(present, rate):
-        drawn.append(kept(present, rate))
+    def record(present, rate, draw):
+        drawn.append(kept(present, rate, draw))
         return drawn[-1]
 
     monkeypatch.setattr(modality_dropout, "kept", record)
@@ -126,8 +125,8 @@ def test_at_rate_0_it_is_joint_training(fusion):
 def test_same_seed_same_draws_and_another_each_epoch(monkeypatch):
     drawn = []
 
-    def record(present, rate):
-        drawn.append(kept(present, rate))
+    def record(present, rate, draw):
+        drawn.append(kept(present, rate, draw))
         return drawn[-1]
 
     monkeypatch.setattr(modality_dropout, "kept", record)

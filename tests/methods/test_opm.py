@@ -52,8 +52,8 @@ def test_probabilities_by_hand():
 
 def test_features_are_zeroed_at_these_rates_each_sample_by_itself():
     rows = tuple(torch.ones(4000, DIM) for _ in range(3))
-    torch.manual_seed(0)
-    found = Opm("abc").dropped(Features(rows, None), torch.tensor([0.7, 0.0, 0.3])).rows
+    drop_M, draw = torch.tensor([0.7, 0.0, 0.3]), torch.Generator().manual_seed(0)
+    found = Opm("abc").dropped(Features(rows, None), drop_M, draw).rows
     kept = torch.stack(found, 1)
     assert ((kept == 0) | (kept == 1)).all()
     assert (kept.amin(2) == kept.amax(2)).all()  # a feature as a whole
@@ -64,7 +64,7 @@ def test_features_are_zeroed_at_these_rates_each_sample_by_itself():
 def test_no_sample_loses_all_that_it_has():
     present = torch.tensor([[1, 0, 0], [1, 0, 1], [1, 1, 1], [0, 0, 1]], dtype=torch.bool)
     features = Features(tuple(torch.ones(4, DIM) for _ in range(3)), present)
-    rows = Opm("abc").dropped(features, torch.tensor([1.0, 0.0, 1.0])).rows
+    rows = Opm("abc").dropped(features, torch.tensor([1.0, 0.0, 1.0]), torch.Generator()).rows
     kept = torch.stack(rows, 1)[..., 0].bool()
     assert (kept & present).tolist() == [
         [True, False, False],
@@ -78,7 +78,8 @@ def test_batches_are_drawn_by_seed_epoch_and_batch_alone():
     def drawn(seed):
         method = Opm("ab", seed=seed)
         places = [(epoch, batch) for epoch in range(20) for batch in range(50)]
-        return [method.carried_out(SimpleNamespace(epoch=e, batch=b)) for e, b in places]
+        loops = [SimpleNamespace(epoch=e, batch=b) for e, b in places]
+        return [method.carried_out(method.draws(loop)) for loop in loops]
 
     torch.manual_seed(1)
     first = drawn(3)
@@ -89,8 +90,8 @@ def test_batches_are_drawn_by_seed_epoch_and_batch_alone():
     assert first[:50] != first[50:100]
     never, always = Opm("ab", p_exe=0.0), Opm("ab", p_exe=1.0)
     loops = [SimpleNamespace(epoch=0, batch=b) for b in range(50)]
-    assert not any(never.carried_out(loop) for loop in loops)
-    assert all(always.carried_out(loop) for loop in loops)
+    assert not any(never.carried_out(never.draws(loop)) for loop in loops)
+    assert all(always.carried_out(always.draws(loop)) for loop in loops)
 
 
 @pytest.mark.parametrize("rescale", [False, True])
