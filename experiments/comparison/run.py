@@ -12,12 +12,14 @@ import argparse
 import json
 import os
 import sys
+import traceback
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import mmeq.train
 from mmeq.config.paths import groups
-from mmeq.config.sweep import forked
 from mmeq.files import write_json, write_text
 
 HERE = Path(__file__).parent
@@ -107,6 +109,31 @@ def cell(runs: Path, data: str, name: str) -> None:
             work = partial(sweep, folder, data, row, *swept)
             if forked(work, log):
                 sys.exit(f"{data} {name}, split {split}: {folder.parts[-3]} failed, see {log}")
+
+
+def forked(work: Callable[[], Any], log: Path) -> int:
+    """Call a function in a forked child whose output goes to a file; return its exit status."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    child = os.fork()
+    if child:
+        return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    status = 1
+    try:
+        with log.open("ab") as stream:
+            for number in (1, 2):
+                os.dup2(stream.fileno(), number)
+        try:
+            work()
+            status = 0
+        except SystemExit as leaving:
+            status = leaving.code if isinstance(leaving.code, int) else 1
+        except BaseException:
+            traceback.print_exc()
+        sys.stdout.flush()
+        sys.stderr.flush()
+    finally:
+        os._exit(status)
 
 
 def chosen(tuning: Path, split: int) -> dict[str, object]:

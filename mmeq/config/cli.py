@@ -27,8 +27,17 @@ from mmeq.errors import MmeqError, did_you_mean
 MISTAKE = 2
 """Exit status for what the user can put right."""
 
+EXTRAS = {
+    "hydra/launcher=joblib": "sweep",
+    "hydra/launcher=submitit_local": "sweep",
+    "hydra/launcher=submitit_slurm": "sweep",
+    "hydra/launcher=ray": "ray",
+}
+"""Launchers of Hydra that packages bring, and the extra of mmeq that has them."""
+
 FULL = "HYDRA_FULL_ERROR"
 PACKAGE = Path(__file__).parents[1]
+PLUGINS = str(PACKAGE / "plugins")
 FORMAT = warnings.formatwarning
 Result = TypeVar("Result")
 
@@ -39,7 +48,13 @@ def run_dir_of(resume: str | None, fresh: str) -> str:
 
 
 def prepare() -> None:
-    """Register what the YAML files of ``conf/hydra`` refer to; print mmeq's warnings as a line."""
+    """Register what the YAML files of ``conf/hydra`` refer to; print mmeq's warnings as a line.
+
+    Hydra looks for plugins in the namespace ``hydra_plugins`` only; that of mmeq lies in
+    ``mmeq/plugins``.
+    """
+    if PLUGINS not in sys.path:
+        sys.path.append(PLUGINS)
     warnings.formatwarning = plain_warning
     OmegaConf.register_new_resolver("mmeq.run_dir", run_dir_of, replace=True)
 
@@ -159,6 +174,8 @@ def explain(error: CompactHydraException, config_name: str, arguments: list[str]
     """
     if isinstance(error, MissingConfigException) and error.options:
         group, _, choice = str(error.missing_cfg_file).rpartition("/")
+        if extra := EXTRAS.get(f"{group}={choice}"):
+            return f"{group}={choice} needs a package: pip install 'mmeq[{extra}]'"
         return f"there is no {group}={choice}" + did_you_mean(choice, error.options)
     if isinstance(error, OverrideParseException):
         if literal := quoted(str(error.override)):
@@ -241,15 +258,14 @@ def given_overrides() -> list[str]:
 
 
 def refuse_impossible_launch(trainer: dict[str, Any]) -> None:
-    """Refuse launches on a device that is not here, with ranks in different folders, or as sweeps.
+    """Refuse launches on a device that is not here, or with ranks in different folders.
 
     Raises:
-        MmeqError: for an accelerator that this machine lacks, for several devices in a multirun,
-            and for an external launcher without a folder given by name.
+        MmeqError: for an accelerator that this machine lacks, and for an external launcher without
+            a folder given by name.
     """
     import torch
     from hydra.core.hydra_config import HydraConfig
-    from hydra.types import RunMode
 
     from mmeq.config.build import processes
 
@@ -261,11 +277,6 @@ def refuse_impossible_launch(trainer: dict[str, Any]) -> None:
             "cpu, or auto for the best that there is"
         )
     hydra = HydraConfig.get()
-    if hydra.mode == RunMode.MULTIRUN and processes(trainer) > 1:
-        raise MmeqError(
-            f"trainer.devices={trainer['devices']} with --multirun: each child rank would start "
-            "the sweep again; sweep on one device (trainer.devices=1), or start single runs"
-        )
     external = os.environ.get("TORCHELASTIC_RUN_ID") or int(os.environ.get("SLURM_NTASKS", "1")) > 1
     named = any(o.startswith("hydra.run.dir=") for o in hydra.overrides.hydra)
     resume = any(o.startswith("resume=") for o in hydra.overrides.task)

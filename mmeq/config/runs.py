@@ -312,7 +312,9 @@ def claim(run_dir: Path, cfg: DictConfig, overrides: list[str], *, resume: bool)
 
     if child_rank():
         return
-    text = yaml.safe_dump({**plain_tree(cfg), "resume": None}, sort_keys=False, allow_unicode=True)
+    tree = {**plain_tree(cfg), "resume": None}
+    tree.pop("jobs_per_gpu", None)  # how a sweep is run, nothing of the run
+    text = yaml.safe_dump(tree, sort_keys=False, allow_unicode=True)
     write_text(run_dir / "config.yaml", text)
     given = run_dir / "overrides.txt"
     before = given.read_text(encoding="utf-8") if resume and given.is_file() else ""

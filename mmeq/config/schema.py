@@ -49,6 +49,7 @@ class Root:
     modality_dropout: float | dict[str, Any] = 0.0
     prepared: str | None = None
     cache: str | bool | None = None
+    jobs_per_gpu: int = 1
 
 
 @dataclass
@@ -116,7 +117,8 @@ ELSEWHERE = {
     "trainer.gradient_clip_algorithm": "set optim.clip_norm: clipping is by norm",
     "trainer.accumulate_grad_batches": "set optim.accumulate",
     "trainer.strategy": "leave it out: several devices (trainer.devices=2) run under DDP, set up "
-    "as the method needs it; FSDP and DeepSpeed do not work with manual optimisation",
+    "as the method needs it; FSDP and DeepSpeed do not work with manual optimisation: tune large "
+    "backbones by LoRA, or freeze them",
     "trainer.num_sanity_val_steps": "leave it out: validation hooks measure the game, and a sanity "
     "check would set the first order by two batches",
     "trainer.check_val_every_n_epoch": "leave it out: every epoch is validated, since its Shapley "

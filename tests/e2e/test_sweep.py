@@ -1,13 +1,26 @@
-"""Sweeps: each job in a process of its own, finished ones skipped, broken ones taken up."""
+"""Sweeps: each job a fresh process, finished ones skipped, failed ones told, stopped ones go on."""
 
+import contextlib
+import csv
 import fcntl
-import re
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
 
 import pytest
-from e2e.running import PLAIN, SMALL, history, results
+from e2e.running import PLAIN, SMALL, environment, history, results
 from e2e.test_resume import assert_same_run
 
+from mmeq.sweeps import state
+
+pytestmark = pytest.mark.slow
+
 BASE = (*SMALL, *PLAIN, "callbacks.console=null", "trainer.max_epochs=3")
+JOBLIB = ("hydra/launcher=joblib", "hydra.launcher.n_jobs=2")
+LONG = "trainer.max_epochs=40"
 
 
 def sweep(warm, folder, *overrides, subdir="lr-${optim.optimizer.lr}"):
@@ -15,32 +28,116 @@ def sweep(warm, folder, *overrides, subdir="lr-${optim.optimizer.lr}"):
     return warm("mmeq.train", "-m", *BASE, *where, *overrides, cwd=folder.parent)
 
 
-def test_finished_jobs_are_skipped_and_failed_ones_do_not_stop_the_others(warm, tmp_path):
-    rates = "optim.optimizer.lr=1e-3,1e30,2e-3"
-    done = sweep(warm, tmp_path / "sweep", rates)
+def begun(folder: Path, *overrides: str, after: str) -> subprocess.Popen:
+    """Start a sweep, and return it when a file that the pattern names is there."""
+    command = [sys.executable, "-m", "mmeq.train", "-m", *BASE, *overrides]
+    process = subprocess.Popen(
+        [*command, f"hydra.sweep.dir={folder}", "hydra.sweep.subdir=seed-${seed}"],
+        env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    until = time.monotonic() + 120
+    while not list(folder.glob(after)):
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < until
+        time.sleep(0.05)
+    return process
+
+
+def wait_for_end(folder: Path) -> None:
+    """Wait until no process is at a job."""
+    until = time.monotonic() + 60
+    while any(state.busy(job) for job in state.jobs(folder)):
+        assert time.monotonic() < until
+        time.sleep(0.05)
+
+
+def test_finished_jobs_are_skipped_and_failed_ones_are_listed(warm, tmp_path):
+    folder, rates = tmp_path / "sweep", "optim.optimizer.lr=1e-3,1e30,2e-3"
+    done = sweep(warm, folder, rates)
     assert done.status == 2
-    assert done.stderr.count("\n") <= 2, done.stderr
-    assert "is not finite in epoch 0" in done.stderr
+    assert "1 of 3 jobs failed" in done.stderr
+    bad = folder / "lr-1e+30"
+    assert any(f"{bad}: loss " in line and "not finite" in line for line in done.stderr.split("\n"))
     assert "Traceback" not in done.stdout + done.stderr
-    good = [tmp_path / "sweep" / f"lr-{rate}" for rate in ("0.001", "0.002")]
-    stamps = [(folder / "results.json").stat().st_mtime_ns for folder in good]
-    assert not (tmp_path / "sweep" / "lr-1e+30" / "results.json").exists()
-    again = sweep(warm, tmp_path / "sweep", rates.replace("1e30,", ""))
-    assert again.status == 0, again.stderr
+    assert "3 jobs: 2 finished, 1 failed" in done.stdout
+    with (folder / "sweep.csv").open(encoding="utf-8") as stream:
+        rows = list(csv.DictReader(stream))
+    assert {row["state"] for row in rows} == {"finished", "failed"}
+    values = [float(row["val/accuracy"]) for row in rows if row["state"] == "finished"]
+    assert values == sorted(values, reverse=True)
+    best = folder / rows[0]["job"]
+    assert values[0] == pytest.approx(results(best)["monitor"]["value"], abs=1e-4)
+    assert f"best on validation: optim.optimizer.lr={rows[0]['optim.optimizer.lr']}" in done.stdout
+    assert f"{100 * results(best)['test']['accuracy']['value']:.1f} %" in done.stdout
+    assert (folder / "sweep.png").stat().st_size > 10_000
+    good = [folder / f"lr-{rate}" for rate in ("0.001", "0.002")]
+    stamps = [(path / "results.json").stat().st_mtime_ns for path in good]
+    assert not (bad / "results.json").exists()
+    again = sweep(warm, folder, rates)
+    assert again.status == 2
     assert again.stdout.count("finished before") == 2
-    assert stamps == [(folder / "results.json").stat().st_mtime_ns for folder in good]
+    assert stamps == [(path / "results.json").stat().st_mtime_ns for path in good]
 
 
-def test_a_job_equals_a_single_run_and_a_broken_one_goes_on(warm, tmp_path):
-    single = warm.train(tmp_path / "single", *BASE)
+def test_jobs_of_two_ranks_side_by_side_equal_single_runs(warm, tmp_path):
+    """By joblib; one of them was broken off and goes on from its checkpoint."""
+    two = (*BASE, "trainer.devices=2")
     broken = tmp_path / "sweep" / "seed-1"
-    done = warm("e2e.ranks", broken, *BASE, "seed=1", cwd=tmp_path, BREAK_AFTER="2")
+    done = warm("e2e.ranks", broken, *two, "seed=1", cwd=tmp_path, ranks=2, BREAK_AFTER="2")
     assert done.status == 0, done.stderr
     assert len(history(broken)) == 2
-    done = sweep(warm, tmp_path / "sweep", "seed=0,1", subdir="seed-${seed}")
+    both = ("seed=0,1", "trainer.devices=2", *JOBLIB)
+    done = sweep(warm, tmp_path / "sweep", *both, subdir="seed-${seed}")
     assert done.status == 0, done.stderr
-    assert_same_run(single, tmp_path / "sweep" / "seed-0")
-    assert_same_run(warm.train(tmp_path / "other", *BASE, "seed=1"), broken)
+    for seed in (0, 1):
+        single = tmp_path / f"single-{seed}"
+        given = (*two, f"seed={seed}", f"hydra.run.dir={single}")
+        done = warm("mmeq.train", *given, cwd=tmp_path, ranks=2)
+        assert done.status == 0, done.stderr
+        assert_same_run(single, tmp_path / "sweep" / f"seed-{seed}")
+
+
+@pytest.mark.parametrize("launcher", ["basic", "joblib"])
+def test_a_stopped_sweep_goes_on(launcher, warm, tmp_path):
+    """SIGTERM to the driver ends it and its jobs in good order; the same command finishes them."""
+    more = JOBLIB if launcher == "joblib" else ()
+    folder = tmp_path / "sweep"
+    process = begun(folder, "seed=0,1,2,3", LONG, *more, after="*/checkpoints/last.ckpt")
+    process.send_signal(signal.SIGTERM)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 143, err
+    assert f"the same command with hydra.sweep.dir={folder}" in err
+    assert "Traceback" not in err + out
+    stopped = state.jobs(folder)
+    assert 1 <= len(stopped) <= 2  # the others were not begun
+    assert {job.state for job in stopped} == {"stopped"}
+    assert not any(state.busy(job) for job in stopped)
+    assert not list(folder.glob(".stop-*"))
+    first = len(history(stopped[0].folder))
+    assert first < 40
+    if launcher == "basic":
+        done = sweep(warm, folder, "seed=0", LONG, subdir="seed-${seed}")
+        assert done.status == 0, done.stderr
+        assert "begins anew" not in (folder / "seed-0" / "output.log").read_text("utf-8")
+        assert_same_run(warm.train(tmp_path / "other", *BASE, LONG), folder / "seed-0")
+
+
+@pytest.mark.parametrize("launcher", ["basic", "joblib"])
+def test_a_killed_driver_leaves_no_job_behind(launcher, tmp_path):
+    more = JOBLIB if launcher == "joblib" else ()
+    process = begun(tmp_path / "s", "seed=0,1,2,3", LONG, *more, after="*/checkpoints/last.ckpt")
+    process.kill()
+    process.communicate()
+    wait_for_end(tmp_path / "s")
+    time.sleep(1)  # in which a worker that was left alone would begin the next
+    known = state.jobs(tmp_path / "s")
+    assert 1 <= len(known) <= 2
+    for job in known:
+        until = time.monotonic() + 30
+        while (job.folder / ".running").exists():
+            assert time.monotonic() < until
+            time.sleep(0.05)
+        assert not (job.folder / "results.json").exists()
 
 
 def test_what_a_run_without_checkpoint_left_is_put_aside(warm, tmp_path):
@@ -57,7 +154,8 @@ def test_what_a_run_without_checkpoint_left_is_put_aside(warm, tmp_path):
 
 
 def test_a_folder_of_another_configuration_is_named(warm, tmp_path):
-    sweep(warm, tmp_path / "sweep", "seed=0", subdir="seed-${seed}")
+    (tmp_path / "sweep").mkdir()
+    warm.train(tmp_path / "sweep" / "seed-0", *BASE)
     done = sweep(warm, tmp_path / "sweep", "seed=0,1", "batch_size=16", subdir="seed-${seed}")
     assert done.status == 2
     assert "config.batch_size is 32 there and 16 here" in done.stderr
@@ -65,6 +163,8 @@ def test_a_folder_of_another_configuration_is_named(warm, tmp_path):
 
 
 def test_a_job_that_another_process_is_at_is_left_to_it(warm, tmp_path):
+    (tmp_path / "sweep").mkdir()
+    other = warm.train(tmp_path / "sweep" / "seed-1", *BASE, "seed=1")
     folder = tmp_path / "sweep" / "seed-0"
     folder.mkdir(parents=True)
     with (folder / ".lock").open("w") as stream:
@@ -73,20 +173,133 @@ def test_a_job_that_another_process_is_at_is_left_to_it(warm, tmp_path):
     assert done.status == 0, done.stderr
     assert "another process is at it" in done.stdout
     assert not (folder / "config.yaml").exists()
-    assert (tmp_path / "sweep" / "seed-1" / "results.json").is_file()
+    assert f"{other}: finished before" in done.stdout
 
 
-@pytest.mark.slow
-def test_the_comparison_preset_finds_every_method(warm, tmp_path):
-    """Those that need more than an epoch say so; that each trains, test_methods.py asks."""
-    from mmeq.config import groups
+def test_a_search_is_killed_goes_on_and_prunes(tmp_path):
+    """The first trial sets the median; one that learns nothing is ended, however long it would."""
+    pytest.importorskip("optuna")
+    search = [
+        *("hydra/sweeper=optuna", "hydra.sweeper.trials=3", "hydra.sweeper.startup=1"),
+        *("hydra.sweeper.warmup=1", "optim.optimizer.lr=choice(3e-3,1e-12)", "method=joint"),
+        *("dataset.samples=400", "dataset.unique=0.9", "hydra.sweeper.seed=10", "monitor=val/nll"),
+    ]
+    folder = tmp_path / "sweep"
+    command = [sys.executable, "-m", "mmeq.train", "-m", *BASE, *search, LONG]
+    command += [f"hydra.sweep.dir={folder}"]
+    process = subprocess.Popen(command, env=environment(), stdout=subprocess.PIPE)
+    while not (folder / "0" / "checkpoints" / "last.ckpt").is_file():
+        assert process.poll() is None
+        time.sleep(0.05)
+    process.kill()
+    process.communicate()
+    done = subprocess.run(command, env=environment(), capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    known = state.jobs(folder)
+    assert [job.number for job in known] == [0, 1, 2]
+    assert "resume=" in (folder / "0" / "overrides.txt").read_text("utf-8")
+    rates = [next(o for o in job.overrides if "lr=" in o).partition("=")[2] for job in known]
+    assert set(rates) == {"0.003", "1e-12"}
+    assert rates[0] == "0.003"
+    for job, rate in zip(known, rates, strict=True):
+        assert job.state == ("pruned" if rate == "1e-12" else "finished")
+        assert (len(history(job.folder)) < 40) == (rate == "1e-12")
+    import optuna
+    from optuna.storages import JournalStorage, journal
 
-    where = [f"hydra.sweep.dir={tmp_path / 'sweep'}", "seed=0", "dataset.split_seed=0"]
-    given = [*SMALL, "trainer.max_epochs=1", "dataset.samples=120", "trainer.accelerator=cpu"]
-    done = warm("mmeq.train", "-m", "experiment=comparison", *given, *where, cwd=tmp_path)
-    found = {results(path.parent)["method"] for path in tmp_path.glob("sweep/*/results.json")}
-    told = done.stdout + done.stderr
-    more = set(re.findall(r"trainer\.max_epochs=1: (\w+) with these options needs", told))
-    assert not found & more
-    assert found | more == set(groups()["method"]) - {"unimodal"}, told
-    assert {"joint", "shapley", "ogm_ge", "mla"} <= found
+    storage = JournalStorage(journal.JournalFileBackend(str(folder / "optuna.log")))
+    study = optuna.load_study(study_name="sweep", storage=storage)
+    assert study.direction.name == "MINIMIZE"
+    assert [trial.state.name for trial in study.trials] == [
+        "PRUNED" if rate == "1e-12" else "COMPLETE" for rate in rates
+    ]
+    assert study.trials[0].value == pytest.approx(results(folder / "0")["monitor"]["value"])
+    again = subprocess.run(
+        [*command, "optim.optimizer.lr=choice(1e-3,1e-2)"],
+        env=environment(), capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert again.returncode == 2
+    assert "the record of another search (it differs in optim.optimizer.lr)" in again.stderr
+
+
+@pytest.mark.parametrize("launcher", ["submitit_local", "submitit_slurm"])
+def test_a_queue_runs_the_jobs(launcher, tmp_path):
+    """Slurm's commands are played by scripts that start what they are given on this machine."""
+    pytest.importorskip("submitit")
+    folder, extra = tmp_path / "sweep", {}
+    if launcher == "submitit_slurm":
+        extra = slurm(tmp_path / "bin")
+    given = [f"hydra/launcher={launcher}", "seed=0,1", f"hydra.sweep.dir={folder}"]
+    done = subprocess.run(
+        [sys.executable, "-m", "mmeq.train", "-m", *BASE, *given, "hydra.launcher.timeout_min=5"],
+        env={**environment(), **extra}, capture_output=True, text=True, check=False, timeout=180,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "2 jobs: 2 finished" in done.stdout
+    assert [results(folder / str(number))["epochs"] for number in (0, 1)] == [3, 3]
+    if launcher == "submitit_slurm":
+        told = (tmp_path / "bin" / "calls").read_text("utf-8")
+        assert "sbatch" in told
+        assert "srun" in told
+
+
+def slurm(folder: Path) -> dict[str, str]:
+    """Write scripts that answer as Slurm's commands do; return the variables to find them."""
+    folder.mkdir()
+    scripts = {
+        "sbatch": """
+            script=$(cd "$(dirname "$1")" && pwd)/$(basename "$1"); id=4711
+            array=$(sed -n 's/^#SBATCH --array=0-\\([0-9]*\\).*/\\1/p' "$script")
+            for task in $(seq 0 "${array:-0}"); do
+              SLURM_JOB_ID=$((id + task)) SLURM_ARRAY_JOB_ID=$id SLURM_ARRAY_TASK_ID=$task \\
+              SLURM_NTASKS=1 SLURM_PROCID=0 SLURM_LOCALID=0 SLURM_NODEID=0 SLURM_NNODES=1 \\
+              SLURM_JOB_NODELIST=here sh "$script" > /dev/null 2>&1 &
+            done
+            echo "Submitted batch job $id"
+        """,
+        # the options of srun end at the command; %A and %a name the task's files
+        "srun": 'while [ "${1#-}" != "$1" ]; do case "$1" in --output|--error) shift;; esac; shift;'
+        ' done; exec "$@"',
+        "sacct": """
+            echo "JobID|State|NodeList"
+            for task in 0 1; do echo "4711_$task|COMPLETED|here"; done
+        """,
+        "scontrol": "echo here",
+    }
+    for name, text in scripts.items():
+        path = folder / name
+        path.write_text(f'#!/bin/sh\necho "{name} $*" >> "{folder}/calls"\n{text}\n', "utf-8")
+        path.chmod(0o755)
+    return {"PATH": f"{folder}{os.pathsep}{os.environ['PATH']}"}
+
+
+def test_gpus_are_waited_for_and_shown_to_jobs_one_each(tmp_path):
+    """Two jobs at a time, on a machine that says it has one GPU: none shares it."""
+    folder, tools = tmp_path / "sweep", tmp_path / "bin"
+    tools.mkdir()
+    (tools / "nvidia-smi").write_text("#!/bin/sh\necho '0, GPU-one'\n", "utf-8")
+    (tools / "nvidia-smi").chmod(0o755)
+    path = f"{tools}{os.pathsep}{os.environ['PATH']}"
+    given = ["trainer.accelerator=auto", "seed=0,1", f"hydra.sweep.dir={folder}", *JOBLIB]
+    outer = {k: v for k, v in environment().items() if k != "CUDA_VISIBLE_DEVICES"}
+    process = subprocess.Popen(
+        [sys.executable, "-m", "mmeq.train", "-m", *BASE, *given],
+        env={**outer, "PATH": path, "TMPDIR": str(tmp_path)}, stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    shown: dict[str, set[str]] = {}
+    while process.poll() is None:
+        running = {}
+        for held in folder.glob("*/.running"):
+            with contextlib.suppress(OSError, IndexError):  # just ending
+                pid = held.read_text("utf-8").split()[1]
+                variables = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+                (gpu,) = (v for v in variables if v.startswith(b"CUDA_VISIBLE_DEVICES="))
+                running[held.parent.name] = gpu.decode().partition("=")[2]
+        assert len(running) <= 1  # jobs hold their GPU for longer than their mark
+        for name, gpu in running.items():
+            shown.setdefault(name, set()).add(gpu)
+        time.sleep(0.02)
+    out, _ = process.communicate()
+    assert process.returncode == 0
+    assert "waiting for 1 of 1 GPUs" in out
+    assert shown == {"0": {"GPU-one"}, "1": {"GPU-one"}}
