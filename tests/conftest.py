@@ -1,4 +1,4 @@
-"""Quiet Lightning, few threads: the suite runs beside itself; one real model for all tests."""
+"""Quiet Lightning, few threads: the suite runs beside itself; what all tests have in common."""
 
 import contextlib
 import logging
@@ -24,6 +24,16 @@ def quiet():
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", module="lightning")
         yield
+
+
+@pytest.fixture(scope="session")
+def warm():
+    """One process that has imported everything, for all commands of a test session."""
+    from e2e.running import Warm
+
+    process = Warm()
+    yield process
+    process.close()
 
 
 @pytest.fixture(scope="session")

@@ -91,9 +91,9 @@ def test_help_lists_every_choice(tmp_path):
         ("resume=nowhere", "there is no run"),
     ],
 )
-def test_a_mistake_is_one_message_and_leaves_nothing(override, said, tmp_path):
-    done = command("-m", "mmeq.train", override, cwd=tmp_path)
-    assert done.returncode == 2
+def test_a_mistake_is_one_message_and_leaves_nothing(override, said, warm, tmp_path):
+    done = warm("mmeq.train", override, cwd=tmp_path)
+    assert done.status == 2
     assert said in done.stderr
     assert "Traceback" not in done.stderr
     assert "Error executing job" not in done.stderr
@@ -101,9 +101,9 @@ def test_a_mistake_is_one_message_and_leaves_nothing(override, said, tmp_path):
     assert not [path for path in tmp_path.rglob("*") if path.is_file()]
 
 
-def test_several_devices_in_a_multirun_are_refused(tmp_path):
-    done = command("-m", "mmeq.train", "-m", "trainer=ddp_cpu", "seed=0,1", cwd=tmp_path)
-    assert done.returncode == 2
+def test_several_devices_in_a_multirun_are_refused(warm, tmp_path):
+    done = warm("mmeq.train", "-m", "trainer=ddp_cpu", "seed=0,1", cwd=tmp_path)
+    assert done.status == 2
     assert "--multirun" in done.stderr
     assert "Traceback" not in done.stderr
 
@@ -118,9 +118,9 @@ def test_several_devices_in_a_multirun_are_refused(tmp_path):
         (["rum=nowhere"], "did you mean 'run'?"),
     ],
 )
-def test_mistakes_of_an_evaluation(arguments, said, tmp_path):
-    done = command("-m", "mmeq.eval", *arguments, cwd=tmp_path)
-    assert done.returncode == 2
+def test_mistakes_of_an_evaluation(arguments, said, warm, tmp_path):
+    done = warm("mmeq.eval", *arguments, cwd=tmp_path)
+    assert done.status == 2
     assert said in done.stderr
 
 
@@ -135,14 +135,14 @@ def test_mistakes_of_an_evaluation(arguments, said, tmp_path):
         (["outptu=p.npz"], "did you mean 'output'?"),
     ],
 )
-def test_mistakes_of_a_prediction(arguments, said, tmp_path):
-    done = command("-m", "mmeq.predict", *arguments, cwd=tmp_path)
-    assert done.returncode == 2
+def test_mistakes_of_a_prediction(arguments, said, warm, tmp_path):
+    done = warm("mmeq.predict", *arguments, cwd=tmp_path)
+    assert done.status == 2
     assert said in done.stderr
 
 
 @pytest.mark.slow
-def test_a_run_its_evaluation_and_its_resume(tmp_path):
+def test_a_run_its_evaluation_and_its_resume(warm, tmp_path):
     """Train two short epochs in a foreign folder, evaluate, train on."""
     folder = tmp_path / "run"
     short = ["debug=fast_dev", "trainer.limit_test_batches=null", "trainer.accelerator=cpu"]
@@ -164,13 +164,13 @@ def test_a_run_its_evaluation_and_its_resume(tmp_path):
     done = command("-m", "mmeq.eval", f"run={folder}", "accelerator=cpu", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "agrees with results.json" in done.stdout
-    done = command("-m", "mmeq.train", f"resume={folder}", "trainer.max_epochs=3", cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
+    done = warm("mmeq.train", f"resume={folder}", "trainer.max_epochs=3", cwd=tmp_path)
+    assert done.status == 0, done.stderr
     assert len((folder / "history.jsonl").read_text().splitlines()) == 3
 
 
 @pytest.mark.slow
-def test_two_processes_share_one_folder_and_take_it_up_again(tmp_path):
+def test_two_processes_share_one_folder_and_take_it_up_again(warm, tmp_path):
     done = command(
         "-m",
         "mmeq.train",
@@ -182,8 +182,8 @@ def test_two_processes_share_one_folder_and_take_it_up_again(tmp_path):
     assert done.returncode == 0, done.stderr
     assert len(list(tmp_path.glob("runs/*/*/results.json"))) == 1
     (folder,) = tmp_path.glob("runs/*/*")
-    done = command("-m", "mmeq.train", f"resume={folder}", "trainer.max_epochs=3", cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
+    done = warm("mmeq.train", f"resume={folder}", "trainer.max_epochs=3", cwd=tmp_path)
+    assert done.status == 0, done.stderr
     assert (folder / "results.json").is_file()
     assert len((folder / "history.jsonl").read_text().splitlines()) == 3
 

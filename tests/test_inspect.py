@@ -4,11 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
-import os
-import subprocess
-import sys
 import warnings
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -20,7 +16,6 @@ from matplotlib.font_manager import FontProperties
 from matplotlib.textpath import TextPath
 from PIL import Image
 
-import mmeq
 from mmeq import inspect
 from mmeq.data.columns import TextColumn, VectorColumn
 from mmeq.data.media.preparing import prepare
@@ -31,22 +26,8 @@ from mmeq.reporting.samples import Row, contact_sheet
 from tests.corpora.cremad import write_cremad
 from tests.data.test_inspection import build
 
-ROOT = Path(mmeq.__file__).parents[1]
 THIRDS = (0.34, 0.33, 0.33)
 FILES = {"contact.png", "counts.png", "inspect.json", "classes.csv"}
-
-
-def command(*arguments, cwd):
-    path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
-    return subprocess.run(
-        [sys.executable, "-m", "mmeq.inspect", *arguments],
-        cwd=cwd,
-        env={**os.environ, "PYTHONPATH": path},
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
 
 
 def looked(manifest, folder, samples=4, seed=0):
@@ -56,9 +37,9 @@ def looked(manifest, folder, samples=4, seed=0):
 
 
 @pytest.mark.slow
-def test_a_bundled_dataset_from_the_command_line(tmp_path):
-    done = command("dataset=emoji", "samples=5", "dataset.grouped=false", cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
+def test_a_bundled_dataset_from_the_command_line(warm, tmp_path):
+    done = warm("mmeq.inspect", "dataset=emoji", "samples=5", "dataset.grouped=false", cwd=tmp_path)
+    assert done.status == 0, done.stderr
     folder = tmp_path / "inspect" / "emoji"
     assert {path.name for path in folder.iterdir()} == FILES | {"lengths.png"}
     assert not [path for path in tmp_path.rglob("*") if path.is_file() and path.parent != folder]
@@ -92,10 +73,10 @@ def test_a_bundled_dataset_from_the_command_line(tmp_path):
         (["dataset=emoji", "data_root=3"], "data_root=3 does not fit"),
     ],
 )
-def test_mistakes(arguments, said, tmp_path):
+def test_mistakes(arguments, said, warm, tmp_path):
     (tmp_path / "taken").write_text("mine")
-    done = command(*arguments, cwd=tmp_path)
-    assert done.returncode == 2
+    done = warm("mmeq.inspect", *arguments, cwd=tmp_path)
+    assert done.status == 2
     assert said in done.stderr
     assert "Traceback" not in done.stderr
     assert not done.stdout
@@ -103,17 +84,18 @@ def test_mistakes(arguments, said, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_folder_that_cannot_be_written_is_a_message(tmp_path):
+def test_a_folder_that_cannot_be_written_is_a_message(warm, tmp_path):
     (tmp_path / "taken").write_text("mine")
-    done = command("dataset=synthetic", "samples=0", "output=taken/deeper", cwd=tmp_path)
-    assert done.returncode == 2
+    given = ("dataset=synthetic", "samples=0", "output=taken/deeper")
+    done = warm("mmeq.inspect", *given, cwd=tmp_path)
+    assert done.status == 2
     assert "output=taken/deeper cannot be written" in done.stderr
     assert "Traceback" not in done.stderr
 
 
-def test_help_tells_every_option(tmp_path):
-    done = command("--help", cwd=tmp_path)
-    assert done.returncode == 0
+def test_help_tells_every_option(warm, tmp_path):
+    done = warm("mmeq.inspect", "--help", cwd=tmp_path)
+    assert done.status == 0
     for option in ("dataset=", "data_root=", "prepared=", "output=", "samples=", "seed="):
         assert f"\n{option}" in done.stdout
     assert not list(tmp_path.iterdir())

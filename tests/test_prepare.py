@@ -2,39 +2,20 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-import subprocess
-import sys
 import warnings
-from pathlib import Path
 
 import pytest
 import torch
 
-import mmeq
 from mmeq.config import conf_dir, groups
 from mmeq.config.dataset import dataset_of
 from mmeq.errors import MmeqError
 from mmeq.prepare import with_media
 from tests.corpora.cremad import write_cremad
 
-ROOT = Path(mmeq.__file__).parents[1]
 SMALL = ("dataset=cremad", "dataset.audio.rate=16000", "dataset.video.resize=64")
 SMALL += ("dataset.video.size=64",)
-
-
-def command(*arguments, module="mmeq.prepare", cwd):
-    path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
-    return subprocess.run(
-        [sys.executable, "-m", module, *arguments],
-        cwd=cwd,
-        env={**os.environ, "PYTHONPATH": path},
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
 
 
 @pytest.fixture(scope="module")
@@ -52,14 +33,14 @@ def compose(*overrides):
 
 
 @pytest.mark.slow
-def test_real_files_prepared_give_the_batches_of_the_fly(corpus, tmp_path):
+def test_real_files_prepared_give_the_batches_of_the_fly(corpus, warm, tmp_path):
     from mmeq.data.media.column import MediaColumn
 
     place = tmp_path / "place"
     given = (*SMALL, f"data_root={corpus}", f"prepared={place}")
     fly = dataset_of(compose(*given)).load()
-    done = command(*given, "prepare.workers=2", cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
+    done = warm("mmeq.prepare", *given, "prepare.workers=2", cwd=tmp_path)
+    assert done.status == 0, done.stderr
     assert "120 clips decoded" in done.stdout
     assert "Traceback" not in done.stderr
     with warnings.catch_warnings():
@@ -81,13 +62,13 @@ def test_real_files_prepared_give_the_batches_of_the_fly(corpus, tmp_path):
             assert first.any()
             assert first.equal(second)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["place"]
-    again = command(*given, "prepare.part=1/1", cwd=tmp_path)
-    assert again.returncode == 0, again.stderr
+    again = warm("mmeq.prepare", *given, "prepare.part=1/1", cwd=tmp_path)
+    assert again.status == 0, again.stderr
     assert "\n0 clips decoded" in again.stdout
 
 
 @pytest.mark.slow
-def test_what_is_lost_is_listed_and_the_exit_status_tells(corpus, tmp_path):
+def test_what_is_lost_is_listed_and_the_exit_status_tells(corpus, warm, tmp_path):
     root = tmp_path / "data"
     shutil.copytree(corpus, root)
     clips = sorted((root / "AudioWAV").glob("*.wav"))
@@ -97,8 +78,8 @@ def test_what_is_lost_is_listed_and_the_exit_status_tells(corpus, tmp_path):
     clips[2].unlink()
     clips[2].symlink_to("/proc/self/mem")  # opens, and cannot be read
     given = ("dataset=cremad", "dataset.modalities=[audio]", f"data_root={root}")
-    done = command(*given, cwd=tmp_path)
-    assert done.returncode == 1, done.stderr
+    done = warm("mmeq.prepare", *given, cwd=tmp_path)
+    assert done.status == 1, done.stderr
     assert f"audio: AudioWAV/{clips[0].name} is broken: empty file" in done.stdout
     assert f"audio: AudioWAV/{clips[1].name} is broken: a folder in place of a file" in done.stdout
     assert f"audio: AudioWAV/{clips[2].name} could not be read" in done.stdout
@@ -108,8 +89,8 @@ def test_what_is_lost_is_listed_and_the_exit_status_tells(corpus, tmp_path):
     clips[2].unlink()
     for clip in clips[1:3]:
         shutil.copyfile(clips[3], clip)
-    done = command(*given, "prepare.on_broken=raise", cwd=tmp_path)
-    assert done.returncode == 2
+    done = warm("mmeq.prepare", *given, "prepare.on_broken=raise", cwd=tmp_path)
+    assert done.status == 2
     assert f"mmeq: audio: AudioWAV/{clips[0].name} is broken: empty file; what is" in done.stderr
     assert "Traceback" not in done.stderr
 
@@ -140,21 +121,21 @@ def test_the_datasets_with_media_are_known():
     ],
 )
 @pytest.mark.slow
-def test_mistakes_are_told_without_a_traceback(tmp_path, arguments, says):
-    done = command(*arguments, cwd=tmp_path)
-    assert done.returncode == 2, done.stdout + done.stderr
+def test_mistakes_are_told_without_a_traceback(arguments, says, warm, tmp_path):
+    done = warm("mmeq.prepare", *arguments, cwd=tmp_path)
+    assert done.status == 2, done.stdout + done.stderr
     assert says in done.stderr
     assert "Traceback" not in done.stderr
     assert list(tmp_path.iterdir()) == []
 
 
-def test_help_and_the_configuration_are_shown(tmp_path):
-    done = command("--help", cwd=tmp_path)
-    assert done.returncode == 0
+def test_help_and_the_configuration_are_shown(warm, tmp_path):
+    done = warm("mmeq.prepare", "--help", cwd=tmp_path)
+    assert done.status == 0
     for word in ("prepare.workers", "prepare.part=3/16", "prepare.on_broken", "prepared=<folder>"):
         assert word in done.stdout
-    done = command("--cfg", "job", "dataset=cremad", cwd=tmp_path)
-    assert done.returncode == 0
+    done = warm("mmeq.prepare", "--cfg", "job", "dataset=cremad", cwd=tmp_path)
+    assert done.status == 0
     assert "on_broken: report" in done.stdout
 
 

@@ -6,7 +6,7 @@ import io
 import os
 import pty
 import re
-import subprocess
+import select
 import sys
 from pathlib import Path
 
@@ -31,28 +31,14 @@ run(folder, [ShapleyScheduler(), EpochTable(folder), EpochProgress()], epochs=3)
 """
 
 
-def script(folder: Path, **options: object) -> subprocess.Popen[bytes]:
-    """Run a small training in a process of its own, as a user does."""
-    environment = {
-        **os.environ,
-        "PYTHONPATH": os.pathsep.join(sys.path),
-        "TERM": "xterm-256color",
-        "COLUMNS": "100",
-        "PYTHONUTF8": "1",
-    }
-    return subprocess.Popen(
-        [sys.executable, "-c", SCRIPT, str(folder)],
-        env=environment,
-        **options,  # type: ignore[call-overload]
-    )
+TERMINAL = {"TERM": "xterm-256color", "COLUMNS": "100"}
 
 
-def test_log_file_has_no_control_characters(tmp_path: Path) -> None:
-    done = script(tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-    out, err = done.communicate(timeout=120)
-    assert done.returncode == 0, err.decode("utf-8")
-    assert b"\r" not in err
-    text = out.decode("utf-8")
+def test_log_file_has_no_control_characters(warm, tmp_path: Path) -> None:
+    done = warm.code(SCRIPT, tmp_path, cwd=tmp_path, **TERMINAL)
+    assert done.status == 0, done.stderr
+    assert "\r" not in done.stderr
+    text = done.stdout
     assert not re.search(r"[\x00-\x09\x0b-\x1f\x7f-\x9f]", text)
     lines = text.splitlines()
     assert max(map(len, lines)) <= 100
@@ -66,17 +52,17 @@ def test_log_file_has_no_control_characters(tmp_path: Path) -> None:
         assert word in text
 
 
-def test_terminal_gets_a_bar_and_colours(tmp_path: Path) -> None:
+def test_terminal_gets_a_bar_and_colours(warm, tmp_path: Path) -> None:
     main, other = pty.openpty()
-    process = script(tmp_path, stdout=other, stderr=other)
-    os.close(other)
+    to = {"stdout": os.ttyname(other), "stderr": os.ttyname(other)}
+    process = warm.start(tmp_path, code=SCRIPT, cwd=tmp_path, **to, **TERMINAL)
     chunks = []
-    try:
-        while chunk := os.read(main, 65536):
-            chunks.append(chunk)
-    except OSError:  # the other end is closed
-        pass
-    assert process.wait(timeout=120) == 0
+    while (status := warm.poll(process)) is None or select.select([main], [], [], 0)[0]:
+        if select.select([main], [], [], 0.02)[0]:
+            chunks.append(os.read(main, 65536))
+    os.close(other)
+    os.close(main)
+    assert status == 0
     text = b"".join(chunks).decode("utf-8")
     assert "\x1b[" in text
     assert "batches/s" in text

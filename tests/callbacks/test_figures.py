@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
+import resource
+import warnings
 from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
 import numpy as np
 import pytest
+from lightning.pytorch import Callback, LightningModule, Trainer
 from matplotlib.image import imread
 
 from mmeq.callbacks import plot_history, plot_results
@@ -49,9 +50,40 @@ def test_run_broken_before_the_first_epoch_draws_nothing(tmp_path: Path) -> None
     assert not (tmp_path / "figures").exists()
 
 
-def test_plots_are_imported_only_when_drawing() -> None:
-    code = "import mmeq.callbacks.figures, sys; sys.exit('mmeq.callbacks.plotting' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+class Limit(Callback):
+    """Refuses files of more than so many bytes from here on, as a full disk does."""
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+
+    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """The system's limit."""
+        _, most = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (self.size, most))
+
+
+@pytest.mark.parametrize("fault", ["full disk", "unwritable folder"])
+def test_figures_that_cannot_be_written_cost_no_run(fault: str, tmp_path: Path) -> None:
+    before, _ = resource.getrlimit(resource.RLIMIT_FSIZE)
+    full = [Limit(4000), Figures(tmp_path), Limit(before)]
+    if fault == "full disk":
+        callbacks, why = [RunRecord(tmp_path), *full], "File too large"
+    else:
+        (tmp_path / "figures").write_text("in the way", encoding="utf-8")
+        callbacks, why = [RunRecord(tmp_path), Figures(tmp_path)], "File exists"
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("default")
+        run(tmp_path, callbacks)
+    said = [str(one.message) for one in caught if "figures" in str(one.message)]
+    place = tmp_path / "figures"
+    assert said == [f"{place} cannot be written ({why}): the run goes on without its figures"]
+    assert (tmp_path / "results.json").is_file()
+    drawn = [path.name for path in place.iterdir()] if place.is_dir() else []
+    assert drawn == (["coalitions.png"] if fault == "full disk" else [])
+
+
+def test_plots_are_imported_only_when_drawing(warm) -> None:
+    assert "mmeq.callbacks.plotting" not in warm.imported("mmeq.callbacks.figures")
 
 
 def history(count: int, epochs: int, game: str = "accuracy") -> list[dict[str, Any]]:

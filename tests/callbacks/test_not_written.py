@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import torch
@@ -32,17 +29,12 @@ for write in (
 """A process of its own: a limit cannot be raised again."""
 
 
-def test_a_refused_write_names_the_file_and_leaves_it_as_it_was(tmp_path: Path) -> None:
+def test_a_refused_write_names_the_file_and_leaves_it_as_it_was(warm, tmp_path: Path) -> None:
     names = ["history.jsonl", "results.json", "test.npz", "last.ckpt"]
     for name in names:
         (tmp_path / name).write_bytes(b"before\n")
-    done = subprocess.run(
-        [sys.executable, "-c", LIMITED, str(tmp_path)],
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
-        capture_output=True,
-        text=True,
-        check=True,
-    )
+    done = warm.code(LIMITED, tmp_path, cwd=tmp_path)
+    assert done.status == 0, done.stderr
     told = [f"{tmp_path / name} cannot be written (File too large)" for name in names]
     assert done.stdout.splitlines() == told, done.stderr
     assert {path.name for path in tmp_path.iterdir()} == set(names)

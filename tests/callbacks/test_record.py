@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-import os
-import subprocess
-import sys
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -211,14 +208,12 @@ def test_nll_is_told_as_nll_and_its_shapley_value_as_utility(tmp_path: Path) -> 
 
 
 @pytest.mark.slow
-def test_predictions_of_two_processes_equal_those_of_one(tmp_path: Path) -> None:
+def test_predictions_of_two_processes_equal_those_of_one(warm, tmp_path: Path) -> None:
     """95 samples: Lightning's sampler repeats one, which must not be saved twice."""
     for devices in (1, 2):
-        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
-        script = tmp_path / "script.py"
-        script.write_text(DDP, encoding="utf-8")
-        command = [sys.executable, str(script), str(tmp_path / str(devices)), str(devices)]
-        subprocess.run(command, env=environment, check=True, timeout=120, capture_output=True)
+        given = (tmp_path / str(devices), str(devices))
+        done = warm.code(DDP, *given, cwd=tmp_path, ranks=devices)
+        assert done.status == 0, done.stderr
     one, two = (load_predictions(tmp_path / n / "predictions" / "test.npz") for n in ("1", "2"))
     assert one["logits"].shape[0] == 95
     for name in one:

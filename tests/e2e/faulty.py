@@ -5,82 +5,91 @@ from __future__ import annotations
 import os
 import re
 import signal
-import socket
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
 
-from e2e.running import environment
+from e2e.running import Warm, rendezvous
 
 PATIENCE = 120.0
 
 
 class Process:
-    """A command that runs beside the test; what it says is kept in a file."""
+    """A fork of a warm process that runs a command beside the test; what it says is in a file."""
 
-    def __init__(self, *arguments: str, cwd: Path, code: str | None = None, **extra: str) -> None:
-        how = ["-m", "mmeq.train"] if code is None else ["-c", code]
-        self.said = tempfile.TemporaryFile("w+", dir=cwd, encoding="utf-8")  # noqa: SIM115
-        self.process = subprocess.Popen(
-            [sys.executable, *how, *arguments],
-            cwd=cwd,
-            env=environment(**extra),
-            stdin=subprocess.DEVNULL,
-            stdout=self.said,
-            stderr=subprocess.STDOUT,
-        )
+    def __init__(
+        self,
+        warm: Warm,
+        *arguments: str,
+        cwd: Path,
+        module: str | None = "mmeq.train",
+        code: str | None = None,
+        **extra: str,
+    ) -> None:
+        self.warm, self.ended = warm, None
+        number, said = tempfile.mkstemp(dir=cwd, suffix=".said")
+        os.close(number)
+        self.said = Path(said)
+        module = module if code is None else None
+        to = {"cwd": cwd, "stdout": said, "stderr": said}
+        self.pid = warm.start(*arguments, module=module, code=code, **to, **extra)
 
     def __enter__(self) -> Process:
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self.process.poll() is None:
-            self.process.kill()
-            self.process.wait()
-        self.said.close()
+        if self.poll() is None:
+            self.send(signal.SIGKILL)
+            self.status()
+        self.said.unlink(missing_ok=True)  # a group may hold a process twice
 
     def send(self, signum: int) -> None:
-        self.process.send_signal(signum)
+        """Signal it, unless it has ended."""
+        if self.poll() is None:
+            os.kill(self.pid, signum)
+
+    def poll(self) -> int | None:
+        """How it ended; None while it runs."""
+        if self.ended is None:
+            self.ended = self.warm.poll(self.pid)
+        return self.ended
 
     def status(self, within: float = PATIENCE) -> int:
         """How it ended, which it must within so many seconds."""
-        return self.process.wait(timeout=within)
+        deadline = time.monotonic() + within
+        while self.poll() is None:
+            assert time.monotonic() < deadline, f"still running: {self.text()}"
+            time.sleep(0.02)
+        return self.poll()
 
     def text(self) -> str:
-        self.said.seek(0)
-        return self.said.read()
+        return self.said.read_text(encoding="utf-8")
 
     def until(self, true: Callable[[], bool]) -> None:
         """Wait for something to become true while the process lives."""
         deadline = time.monotonic() + PATIENCE
         while not true():
-            assert self.process.poll() is None, self.text()
+            assert self.poll() is None, self.text()
             assert time.monotonic() < deadline, self.text()
             time.sleep(0.02)
 
     def amid_epoch(self, folder: Path, after: int = 1) -> None:
         """Wait until some epochs are kept and the next is under way."""
         self.until(lambda: lines(folder) >= after and (folder / "checkpoints/last.ckpt").is_file())
-        time.sleep(0.3)
-        assert self.process.poll() is None, self.text()
+        time.sleep(0.2)
+        assert self.poll() is None, self.text()
 
     def children(self) -> list[int]:
-        found = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text()
+        found = Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text()
         return [int(child) for child in found.split()]
 
 
-def group(ranks: int, *arguments: str, cwd: Path) -> list[Process]:
+def group(warm: Warm, ranks: int, *arguments: str, cwd: Path) -> list[Process]:
     """Start ranks as a launcher such as torchrun does."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = str(free.getsockname()[1])
-    shared = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "NODE_RANK": "0"}
-    shared |= {"WORLD_SIZE": str(ranks)}
+    shared = {**rendezvous(), "WORLD_SIZE": str(ranks)}
     return [
-        Process(*arguments, cwd=cwd, **shared, RANK=str(rank), LOCAL_RANK=str(rank))
+        Process(warm, *arguments, cwd=cwd, **shared, RANK=str(rank), LOCAL_RANK=str(rank))
         for rank in range(ranks)
     ]
 

@@ -25,6 +25,13 @@ SMALL = (
 )
 
 
+IMPORTED = """
+import importlib, sys
+for name in [name for name in sys.modules if name.partition(".")[0] == "mmeq"]:
+    del sys.modules[name]
+importlib.import_module(sys.argv[1])
+print(*sys.modules)
+"""
 MEASURED = ("seconds", "test_seconds", "memory")
 """What differs between two runs of the same."""
 
@@ -51,12 +58,23 @@ def environment(**extra: str) -> dict[str, str]:
     }
 
 
+def rendezvous() -> dict[str, str]:
+    """Where ranks meet, as a launcher such as torchrun tells them."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    return {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "NODE_RANK": "0"}
+
+
 class Warm:
     """Commands by forks of one process that has imported everything already."""
 
+    serves = "e2e.warm"
+    """The module of that process."""
+
     def __init__(self) -> None:
         self.process = subprocess.Popen(
-            [sys.executable, str(Path(__file__).parent / "warm.py")],
+            [sys.executable, "-m", self.serves],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -69,32 +87,73 @@ class Warm:
         assert line, "the warm process has ended"
         return json.loads(line)
 
+    def _ask(self, **job: object) -> dict:
+        self.process.stdin.write(json.dumps(job) + "\n")
+        self.process.stdin.flush()
+        return self._answer()
+
     def __call__(
         self, module: str, *arguments: str, cwd: Path, ranks: int = 1, **extra: str
     ) -> Done:
         """Run ``python -m module …``; with several ranks as a launcher such as torchrun does."""
+        return self._run({"module": module}, arguments, cwd, ranks, extra)
+
+    def code(self, code: str, *arguments: str, cwd: Path, ranks: int = 1, **extra: str) -> Done:
+        """Run ``python -c code …``."""
+        return self._run({"module": None, "code": code}, arguments, cwd, ranks, extra)
+
+    def _run(
+        self, what: dict, arguments: tuple[str, ...], cwd: Path, ranks: int, extra: dict[str, str]
+    ) -> Done:
         environments = [extra]
         if ranks > 1:
-            with socket.socket() as free:
-                free.bind(("127.0.0.1", 0))
-                port = str(free.getsockname()[1])
-            shared = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "NODE_RANK": "0"}
+            shared = rendezvous()
             environments = [{**extra, **shared, "LOCAL_RANK": str(r)} for r in range(ranks)]
         with tempfile.TemporaryDirectory() as folder:
             out, err = Path(folder) / "out", Path(folder) / "err"
-            job = {
-                "module": module,
-                "arguments": [str(argument) for argument in arguments],
-                "cwd": str(cwd),
-                "environments": environments,
-                "stdout": str(out),
-                "stderr": str(err),
-            }
-            self.process.stdin.write(json.dumps(job) + "\n")
-            self.process.stdin.flush()
-            status = self._answer()["status"]
-            errors = "".join(path.read_text("utf-8") for path in sorted(Path(folder).glob("err*")))
-            return Done(status, out.read_text("utf-8"), errors)
+            status = self._ask(
+                **what,
+                arguments=[str(argument) for argument in arguments],
+                cwd=str(cwd),
+                environments=environments,
+                stdout=str(out),
+                stderr=str(err),
+                beside=False,
+            )["status"]
+            errors = b"".join(path.read_bytes() for path in sorted(Path(folder).glob("err*")))
+            return Done(status, out.read_bytes().decode("utf-8"), errors.decode("utf-8"))
+
+    def start(
+        self,
+        *arguments: str,
+        module: str | None = None,
+        code: str | None = None,
+        cwd: Path,
+        stdout: str | Path,
+        stderr: str | Path,
+        **extra: str,
+    ) -> int:
+        """Begin a command beside others; both outputs are appended to what is at the paths."""
+        return self._ask(
+            module=module,
+            code=code,
+            arguments=[str(argument) for argument in arguments],
+            cwd=str(cwd),
+            environments=[extra],
+            stdout=str(stdout),
+            stderr=str(stderr),
+            beside=True,
+        )["pid"]
+
+    def poll(self, pid: int) -> int | None:
+        """How a command that runs beside has ended, to be asked once; None while it runs."""
+        return self._ask(poll=pid)["status"]
+
+    def imported(self, module: str) -> set[str]:
+        """What is there after a module was imported, once nothing of mmeq was."""
+        done = self.code(IMPORTED, module, cwd=ROOT)
+        assert done.status == 0, done.stderr
+        return set(done.stdout.split())
 
     def train(self, folder: Path, *arguments: str, **extra: str) -> Path:
         """Train into a folder and expect that it works."""

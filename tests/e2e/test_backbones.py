@@ -6,14 +6,12 @@ The models are tiny ones of the usual classes, saved to folders as the hub has t
 from __future__ import annotations
 
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from e2e.running import PLAIN, Warm, checkpoint, difference, environment, results
+from e2e.running import PLAIN, Warm, checkpoint, difference, results
 from e2e.test_ranks import held
 from e2e.test_resume import assert_same_run
 from omegaconf import OmegaConf
@@ -71,15 +69,7 @@ def write_models(root: Path) -> None:
 class WarmModels(Warm):
     """One process with the libraries of models, which every command would import by itself."""
 
-    def __init__(self) -> None:
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "e2e.warm_models"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            env=environment(),
-        )
-        self._answer()
+    serves = "e2e.warm_models"
 
 
 @pytest.fixture(scope="module")

@@ -1,21 +1,22 @@
 """Faults around a run: what was kept is not lost, and a resumed run equals an undisturbed one."""
 
 import os
-import resource
 import shutil
 import signal
 import subprocess
-import sys
+import time
 from pathlib import Path
 
 import pytest
-from e2e.faulty import Process, alive, gone, group, halves, lines, owner
-from e2e.running import PLAIN, SMALL, difference, environment, history, results, timeless
+from e2e.faulty import PATIENCE, Process, alive, gone, group, halves, lines, owner
+from e2e.running import PLAIN, SMALL, difference, history, results, timeless
 from e2e.test_resume import RANDOM, assert_same_run
 
-OPTIONS = [*SMALL, *PLAIN, *RANDOM, "trainer.max_epochs=3", "dataset.samples=1600", "batch_size=8"]
-QUIET = [*OPTIONS, "callbacks.console=null"]  # an epoch takes a second or two
+OPTIONS = [*SMALL, *PLAIN, *RANDOM, "trainer.max_epochs=3", "dataset.samples=800", "batch_size=8"]
+QUIET = [*OPTIONS, "callbacks.console=null"]  # an epoch takes about a second
 PAIR = [*QUIET, "trainer.devices=2"]
+
+TRAINING = "import runpy; runpy.run_module('mmeq.train', run_name='__main__', alter_sys=True)"
 
 pytestmark = pytest.mark.slow
 
@@ -49,7 +50,7 @@ def resume_pair(warm, folder):
 
 
 def test_sigterm_ends_the_step_says_how_to_go_on_and_loses_nothing(warm, whole, folder):
-    with Process(*QUIET, f"hydra.run.dir={folder}", cwd=folder.parent) as run:
+    with Process(warm, *QUIET, f"hydra.run.dir={folder}", cwd=folder.parent) as run:
         run.amid_epoch(folder)
         run.send(signal.SIGTERM)
         assert run.status(within=30) == 128 + signal.SIGTERM
@@ -64,7 +65,7 @@ def test_sigterm_ends_the_step_says_how_to_go_on_and_loses_nothing(warm, whole, 
 
 
 def test_sigterm_before_the_first_epoch_ended_and_a_run_that_begins_anew(warm, whole, folder):
-    with Process(*QUIET, f"hydra.run.dir={folder}", cwd=folder.parent) as run:
+    with Process(warm, *QUIET, f"hydra.run.dir={folder}", cwd=folder.parent) as run:
         run.until((folder / "environment.json").is_file)
         run.send(signal.SIGTERM)
         assert run.status(within=30) == 128 + signal.SIGTERM
@@ -74,7 +75,7 @@ def test_sigterm_before_the_first_epoch_ended_and_a_run_that_begins_anew(warm, w
 
 
 def test_sigterm_to_a_group_of_ranks(warm, whole_pair, folder):
-    ranks = group(2, *PAIR, f"hydra.run.dir={folder}", cwd=folder.parent)
+    ranks = group(warm, 2, *PAIR, f"hydra.run.dir={folder}", cwd=folder.parent)
     with ranks[0], ranks[1]:
         ranks[0].amid_epoch(folder)
         for rank in ranks:
@@ -90,7 +91,7 @@ def test_sigterm_to_a_group_of_ranks(warm, whole_pair, folder):
 def test_sigterm_to_the_job_of_a_sweep(warm, whole, tmp_path):
     folder, sweep = tmp_path / "sweep" / "seed-0", f"hydra.sweep.dir={tmp_path / 'sweep'}"
     command = ["-m", *QUIET, "seed=0", sweep, "hydra.sweep.subdir=seed-${seed}"]
-    with Process(*command, cwd=tmp_path) as run:
+    with Process(warm, *command, cwd=tmp_path) as run:
         run.amid_epoch(folder)
         os.kill(owner(folder), signal.SIGTERM)
         assert run.status() == 2
@@ -104,7 +105,7 @@ def test_sigterm_to_the_job_of_a_sweep(warm, whole, tmp_path):
 def test_the_job_of_a_killed_sweep_ends_and_goes_on_with_the_sweep(warm, whole, tmp_path):
     folder, sweep = tmp_path / "sweep" / "seed-0", f"hydra.sweep.dir={tmp_path / 'sweep'}"
     command = ["-m", *QUIET, "seed=0", sweep, "hydra.sweep.subdir=seed-${seed}"]
-    with Process(*command, cwd=tmp_path) as run:
+    with Process(warm, *command, cwd=tmp_path) as run:
         run.amid_epoch(folder)
         job = owner(folder)
         run.send(signal.SIGKILL)
@@ -120,23 +121,26 @@ def test_the_job_of_a_killed_sweep_ends_and_goes_on_with_the_sweep(warm, whole, 
 
 
 def test_a_second_process_is_refused_and_the_lock_of_a_killed_one_is_none(warm, whole, folder):
-    with Process(*QUIET, f"hydra.run.dir={folder}", cwd=folder.parent) as run:
+    with Process(warm, *QUIET, f"hydra.run.dir={folder}", cwd=folder.parent) as run:
         run.amid_epoch(folder)
         for given in ([*QUIET, f"hydra.run.dir={folder}"], [f"resume={folder}"]):
             second = warm("mmeq.train", *given, cwd=folder.parent)
             assert second.status == 2
-            assert f"another process is at this run (process {run.process.pid} on" in second.stderr
+            assert f"another process is at this run (process {run.pid} on" in second.stderr
             assert second.stderr.count("\n") == 1
-        assert run.process.poll() is None
+        assert run.poll() is None
         run.send(signal.SIGKILL)
         assert run.status() == -signal.SIGKILL
     assert (folder / ".running").exists()
+    assert not (folder / "results.json").exists()
+    with (folder / "history.jsonl").open("a") as stream:
+        stream.write('{"epoch": 7, "torn')  # what a kill may leave
     warm.train(folder, f"resume={folder}")
     assert_same_run(whole, folder)
 
 
 KILLED = """
-import os, runpy, signal
+import os, signal
 fsync = os.fsync
 def half(descriptor):
     written = os.readlink(f"/proc/self/fd/{descriptor}")
@@ -145,9 +149,8 @@ def half(descriptor):
         os.kill(os.getpid(), signal.SIGKILL)
     return fsync(descriptor)
 os.fsync = half
-runpy.run_module("mmeq.train", run_name="__main__", alter_sys=True)
 """
-"""Trains, and is killed when a file lacks its end, once another one is there."""
+"""Kills the process when a file lacks its end, once another one is there."""
 
 
 @pytest.mark.parametrize(
@@ -161,8 +164,8 @@ runpy.run_module("mmeq.train", run_name="__main__", alter_sys=True)
 )
 def test_a_kill_in_the_middle_of_a_write(name, kept, warm, whole, folder):
     there = folder / "checkpoints" / kept if kept else folder / "history.jsonl"
-    code = KILLED.replace("NAME", repr(name)).replace("KEPT", repr(str(there)))
-    with Process(*QUIET, f"hydra.run.dir={folder}", cwd=folder.parent, code=code) as run:
+    code = KILLED.replace("NAME", repr(name)).replace("KEPT", repr(str(there))) + TRAINING
+    with Process(warm, *QUIET, f"hydra.run.dir={folder}", cwd=folder.parent, code=code) as run:
         assert run.status() == -signal.SIGKILL, run.text()
     assert not (folder / "results.json").exists()
     if name != "history.jsonl":
@@ -217,21 +220,13 @@ def test_no_checkpoint_that_is_whole(warm, whole, folder):
 
 def test_a_disk_that_takes_no_checkpoint(warm, whole, folder):
     """A limit on the size of files stands for a full disk: it refuses in the middle of a write."""
-    run = subprocess.run(
-        [sys.executable, "-m", "mmeq.train", *QUIET, f"hydra.run.dir={folder}"],
-        cwd=folder.parent,
-        env=environment(),
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, 50_000)),
-    )
-    assert run.returncode == 2, run.stderr
+    limit = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, 50_000))\n"
+    done = warm.code(limit + TRAINING, *QUIET, f"hydra.run.dir={folder}", cwd=folder.parent)
+    assert done.status == 2, done.stderr
     path = folder / "checkpoints" / "best.ckpt"
-    assert f"{path} cannot be written (File too large)" in run.stderr
-    assert f"go on by resume={folder}" in run.stderr
-    assert "Traceback" not in run.stderr
+    assert f"{path} cannot be written (File too large)" in done.stderr
+    assert f"go on by resume={folder}" in done.stderr
+    assert "Traceback" not in done.stderr
     assert not list((folder / "checkpoints").iterdir())
     warm.train(folder, f"resume={folder}")
     assert_same_run(whole, folder)
@@ -314,7 +309,7 @@ def test_a_folder_that_is_read_only(warm, whole, small_disk):
 
 
 def test_a_data_worker_that_is_killed(warm, whole, folder):
-    with Process(*QUIET, "workers=2", f"hydra.run.dir={folder}", cwd=folder.parent) as run:
+    with Process(warm, *QUIET, "workers=2", f"hydra.run.dir={folder}", cwd=folder.parent) as run:
         run.amid_epoch(folder)
         os.kill(run.children()[0], signal.SIGKILL)
         assert run.status(within=30) == 2
@@ -330,9 +325,9 @@ def test_a_data_worker_that_is_killed(warm, whole, folder):
 def test_a_rank_that_is_killed(launched, warm, whole_pair, folder):
     where = f"hydra.run.dir={folder}"
     if launched:
-        ranks = [Process(*PAIR, where, cwd=folder.parent)]
+        ranks = [Process(warm, *PAIR, where, cwd=folder.parent)]
     else:
-        ranks = group(2, *PAIR, where, cwd=folder.parent)
+        ranks = group(warm, 2, *PAIR, where, cwd=folder.parent)
     with ranks[0], ranks[-1]:
         ranks[0].amid_epoch(folder)
         if launched:
@@ -348,8 +343,8 @@ def test_a_rank_that_is_killed(launched, warm, whole_pair, folder):
     assert difference(timeless(history(whole_pair)), timeless(history(folder))) is None
 
 
-def test_the_first_rank_that_is_killed_takes_those_it_started_with_it(folder):
-    with Process(*PAIR, f"hydra.run.dir={folder}", cwd=folder.parent) as run:
+def test_the_first_rank_that_is_killed_takes_those_it_started_with_it(warm, folder):
+    with Process(warm, *PAIR, f"hydra.run.dir={folder}", cwd=folder.parent) as run:
         run.amid_epoch(folder)
         (child,) = run.children()
         assert alive(child)
@@ -361,16 +356,17 @@ def test_the_first_rank_that_is_killed_takes_those_it_started_with_it(folder):
 # output
 
 
-def test_output_that_nobody_reads_any_more_is_dropped(whole, folder):
+def test_output_that_nobody_reads_any_more_is_dropped(warm, whole, folder):
     """As of ``python -m mmeq.train … 2>&1 | head -1``."""
-    run = subprocess.Popen(
-        [sys.executable, "-m", "mmeq.train", *OPTIONS, f"hydra.run.dir={folder}"],
-        cwd=folder.parent,
-        env=environment(),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-    )
-    assert run.stdout.readline()
-    run.stdout.close()
-    assert run.wait(timeout=120) == 0
+    pipe = folder.with_name("pipe")
+    os.mkfifo(pipe)
+    to = {"cwd": folder.parent, "stdout": pipe, "stderr": pipe}
+    run = warm.start(*OPTIONS, f"hydra.run.dir={folder}", module="mmeq.train", **to)
+    with pipe.open() as reader:
+        assert reader.readline()
+    deadline = time.monotonic() + PATIENCE
+    while (status := warm.poll(run)) is None:
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    assert status == 0
     assert_same_run(whole, folder)

@@ -41,7 +41,27 @@ METHODS: dict[str, list[str]] = {
 """Method → options with which all that it does happens within a few epochs."""
 EASY = ("dataset.shared=0.9", "dataset.unique=0.9", "dataset.snr=5", "optim.optimizer.lr=5e-3")
 QUIET = (*SMALL, "callbacks.console=null")
-EVERY = pytest.mark.parametrize("method", sorted(groups()["method"]))
+GAPS = (*QUIET, "missing=0.4", "batch_size=8", "dataset.samples=120", "trainer.max_epochs=7")
+
+
+@pytest.fixture(scope="module", params=sorted(groups()["method"]))
+def method(request):
+    return request.param
+
+
+@pytest.fixture(scope="module")
+def easy(method, warm, tmp_path_factory):
+    """A run of the method on complete data, in which all is measured."""
+    given = [*QUIET, *EASY, "dataset.sources=3", *options(method), "trainer.max_epochs=8"]
+    return warm.train(
+        tmp_path_factory.mktemp("easy") / "run", *given, "trainer=cpu", "callbacks=probe"
+    )
+
+
+@pytest.fixture(scope="module")
+def gaps(method, warm, tmp_path_factory):
+    """A run of the method on data of which two fifths are missing."""
+    return warm.train(tmp_path_factory.mktemp("gaps") / "run", *GAPS, *options(method))
 
 
 def options(method: str) -> list[str]:
@@ -52,13 +72,17 @@ def test_the_contract_knows_every_method():
     assert set(METHODS) == set(groups()["method"])
 
 
-@EVERY
-@pytest.mark.parametrize("sources", [2, 3])
-def test_losses_fall(method, sources, warm, tmp_path):
+def test_losses_fall_with_two_modalities(method, warm, tmp_path):
+    given = [*QUIET, *EASY, "dataset.sources=2", *options(method), "trainer.max_epochs=6"]
+    assert_losses_fall(warm.train(tmp_path / "run", *given), method, 2)
+
+
+def test_losses_fall_with_three_modalities(method, easy):
+    assert_losses_fall(easy, method, 3)
+
+
+def assert_losses_fall(folder, method, sources):
     """Each loss that two epochs have in common; a method with phases may change them."""
-    epochs = f"trainer.max_epochs={2 * sources + 2}"
-    given = [*QUIET, *EASY, f"dataset.sources={sources}", *options(method), epochs]
-    folder = warm.train(tmp_path / "run", *given)
     lines = [line["losses"] for line in history(folder)]
     assert all(math.isfinite(loss) for line in lines for loss in line.values())
     pairs = [
@@ -73,25 +97,15 @@ def test_losses_fall(method, sources, warm, tmp_path):
     assert len(told["test"]["values"]) == 2**sources
 
 
-@EVERY
-def test_gaps_and_missing_modalities(method, warm, tmp_path):
+def test_gaps_and_missing_modalities(easy, gaps, warm):
     """Trains on incomplete data; is evaluated with a modality taken away and with random gaps."""
-    given = [*QUIET, "missing=0.4", "batch_size=8", "dataset.samples=120", *options(method)]
-    folder = warm.train(tmp_path / "run", *given, "trainer.max_epochs=6")
-    state = checkpoint(folder)["state_dict"]
+    state = checkpoint(gaps)["state_dict"]
     assert all(t.isfinite().all() for t in state.values() if torch.is_tensor(t))
-    whole = complete(warm, tmp_path, method)
-    for run, gaps in ((whole, ["missing=[m0]"]), (folder, ["missing_rate=0.3", "missing_seed=1"])):
-        done = warm("mmeq.eval", f"run={run}", *gaps, "accelerator=cpu", cwd=tmp_path)
+    for run, lost in ((easy, ["missing=[m0]"]), (gaps, ["missing_rate=0.3", "missing_seed=1"])):
+        done = warm("mmeq.eval", f"run={run}", *lost, "accelerator=cpu", cwd=run.parent)
         assert done.status == 0, done.stderr
 
 
-def complete(warm, tmp_path, method):
-    """A run of the method on complete data."""
-    return warm.train(tmp_path / "whole", *QUIET, *options(method), "trainer.max_epochs=6")
-
-
-@EVERY
 def test_bfloat16_with_gaps(method, warm, tmp_path):
     """What a GPU trains in by default."""
     given = [*QUIET, "trainer.precision=bf16-mixed", "missing=0.2", *options(method)]
@@ -102,21 +116,20 @@ def test_bfloat16_with_gaps(method, warm, tmp_path):
     assert "agrees with results.json" in done.stdout, done.stdout + done.stderr
 
 
-@EVERY
-def test_a_resumed_run_equals_an_uninterrupted_one(method, warm, tmp_path):
+def test_a_resumed_run_equals_an_uninterrupted_one(method, gaps, warm, tmp_path):
     """Broken off after any epoch; its checkpoints load with weights only, too."""
-    given = [*QUIET, *PLAIN, *options(method), "missing=0.2", "trainer.max_epochs=7"]
-    whole = warm.train(tmp_path / "whole", *given)
     parts = tmp_path / "parts"
+    given = [*GAPS, *PLAIN, *options(method)]
     done = warm("e2e.ranks", parts, *given, cwd=tmp_path, BREAK_AFTER="3")
     assert done.status == 0, done.stderr
     assert not (parts / "results.json").exists()
     warm.train(parts, f"resume={parts}")
-    assert_same_run(whole, parts)
+    assert_same_run(gaps, parts)
 
 
-@EVERY
+@pytest.mark.parametrize("method", ["shapley", "mla", "pmr", "reconboost"])
 def test_ranks_agree(method, warm, tmp_path):
+    """With dropout, which is a rank's own; test_equal.py compares every method without."""
     given = [*QUIET, *PLAIN, *options(method), "dataset.samples=203", "trainer.max_epochs=6"]
     done = warm("e2e.ranks", tmp_path / "run", *given, "trainer.devices=2", cwd=tmp_path, ranks=2)
     assert done.status == 0, done.stderr
@@ -127,12 +140,9 @@ def test_ranks_agree(method, warm, tmp_path):
     assert "agrees with results.json" in evaluated.stdout, evaluated.stdout + evaluated.stderr
 
 
-@EVERY
-def test_what_it_does_not_use_stays_untouched_and_all_is_measured(method, warm, tmp_path):
+def test_what_it_does_not_use_stays_untouched_and_all_is_measured(method, easy):
     """A method with heads of its own never steps the fusion; what is idle has no moments."""
-    given = [*QUIET, *options(method), "trainer=cpu", "trainer.max_epochs=6", "callbacks=probe"]
-    folder = warm.train(tmp_path / "run", *given)
-    kept = checkpoint(folder)["optimizer_states"][0]
+    kept = checkpoint(easy)["optimizer_states"][0]
     stepped = {
         group["name"]: any(k in kept["state"] for k in group["params"])
         for group in kept["param_groups"]
@@ -142,7 +152,7 @@ def test_what_it_does_not_use_stays_untouched_and_all_is_measured(method, warm, 
     assert stepped["fusion"] == cls.uses_fusion
     alone = [f"encoder/{name}" for name in ("m1", "m2")] if cls.single else []
     assert not any(stepped[name] for name in alone)
-    told = results(folder)
+    told = results(easy)
     assert told["fusion"] == "own heads" or cls.uses_fusion
     # the same engine measures all: probes of the encoders, the table of missing modalities
     assert set(told["probe"]) == set(told["modalities"])

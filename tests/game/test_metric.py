@@ -1,13 +1,10 @@
 from __future__ import annotations
 
-import os
 import pickle
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 import torch
+from e2e.faulty import Process
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from mmeq.errors import MmeqError
@@ -38,33 +35,23 @@ def test_batches_order_and_repeats_do_not_matter():
     assert_same(whole, tensors(play("nll", [*shuffled.split(7), shuffled[:13]])))
 
 
-def test_two_processes_equal_one(tmp_path):
+def test_two_processes_equal_one(warm, tmp_path):
     """With uneven samples, a repeated sample, and a process without any."""
-    root = Path(__file__).parents[2]
-    environment = {
-        **os.environ,
-        "PYTHONPATH": os.pathsep.join([str(root), os.environ.get("PYTHONPATH", "")]),
-        "GLOO_SOCKET_IFNAME": "lo",
-        "OMP_NUM_THREADS": "1",
-    }
     store = tmp_path / "store"
     ranks = [
-        subprocess.Popen(
-            [sys.executable, "-m", "tests.game.helpers", str(rank), str(store)],
-            cwd=root,
-            env=environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
+        Process(
+            warm,
+            str(rank),
+            str(store),
+            module="tests.game.helpers",
+            cwd=tmp_path,
+            GLOO_SOCKET_IFNAME="lo",
         )
         for rank in range(2)
     ]
-    try:
-        said = [process.communicate(timeout=120)[0] for process in ranks]
-    finally:
-        for process in ranks:
-            process.kill()
-    assert [process.returncode for process in ranks] == [0, 0], said
+    with ranks[0], ranks[1]:
+        for rank in ranks:
+            assert rank.status() == 0, rank.text()
     for value in ("accuracy", "nll"):
         alone = tensors(play(value, [EVERYTHING]))
         for layout in LAYOUTS:
