@@ -25,6 +25,7 @@ from mmeq.reporting.lettering import BOX, drawable, fitted
 from mmeq.reporting.samples import Row, contact_sheet
 from tests.corpora.cremad import write_cremad
 from tests.data.test_inspection import build
+from tests.e2e.running import fresh
 
 THIRDS = (0.34, 0.33, 0.33)
 FILES = {"contact.png", "counts.png", "inspect.json", "classes.csv"}
@@ -37,8 +38,10 @@ def looked(manifest, folder, samples=4, seed=0):
 
 
 @pytest.mark.slow
-def test_a_bundled_dataset_from_the_command_line(warm, tmp_path):
-    done = warm("mmeq.inspect", "dataset=emoji", "samples=5", "dataset.grouped=false", cwd=tmp_path)
+def test_a_bundled_dataset_from_the_command_line(tmp_path):
+    done = fresh(
+        "mmeq.inspect", "dataset=emoji", "samples=5", "dataset.grouped=false", cwd=tmp_path
+    )
     assert done.status == 0, done.stderr
     folder = tmp_path / "inspect" / "emoji"
     assert {path.name for path in folder.iterdir()} == FILES | {"lengths.png"}

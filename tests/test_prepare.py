@@ -13,6 +13,7 @@ from mmeq.config.dataset import dataset_of
 from mmeq.errors import MmeqError
 from mmeq.prepare import with_media
 from tests.corpora.cremad import write_cremad
+from tests.e2e.running import fresh
 
 SMALL = ("dataset=cremad", "dataset.audio.rate=16000", "dataset.video.resize=64")
 SMALL += ("dataset.video.size=64",)
@@ -39,7 +40,7 @@ def test_real_files_prepared_give_the_batches_of_the_fly(corpus, warm, tmp_path)
     place = tmp_path / "place"
     given = (*SMALL, f"data_root={corpus}", f"prepared={place}")
     fly = dataset_of(compose(*given)).load()
-    done = warm("mmeq.prepare", *given, "prepare.workers=2", cwd=tmp_path)
+    done = fresh("mmeq.prepare", *given, "prepare.workers=2", cwd=tmp_path)
     assert done.status == 0, done.stderr
     assert "120 clips decoded" in done.stdout
     assert "Traceback" not in done.stderr

@@ -66,6 +66,15 @@ def rendezvous() -> dict[str, str]:
     return {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "NODE_RANK": "0"}
 
 
+def fresh(module: str, *arguments: str, cwd: Path, **extra: str) -> Done:
+    """Run ``python -m module …`` in a process that imports everything itself."""
+    done = subprocess.run(
+        [sys.executable, "-m", module, *map(str, arguments)],
+        cwd=cwd, env=environment(**extra), capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    return Done(done.returncode, done.stdout, done.stderr)
+
+
 class Warm:
     """Commands by forks of one process that has imported everything already."""
 
