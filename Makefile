@@ -49,6 +49,7 @@ bench: $(VENV)/.installed-test ## measure speed, as ratios, and the estimators (
 	$(BIN)/python experiments/bench/estimators.py $(ARGS)
 	$(BIN)/python experiments/bench/loading.py $(ARGS)
 	$(BIN)/python experiments/bench/backbones.py $(ARGS)
+	$(BIN)/python experiments/bench/overhead.py $(ARGS)
 
 table: $(VENV)/.installed-test ## the main table: what is missing of its runs, then the page (long)
 	$(BIN)/python experiments/main_table/run.py $(ARGS)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from mmeq.errors import MmeqError
-from mmeq.loggers import first_line, has_key
+from mmeq.loggers.starting import first_line, has_key
 
 if TYPE_CHECKING:
     from wandb_workspaces.workspaces import Workspace

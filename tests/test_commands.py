@@ -87,6 +87,8 @@ def test_help_lists_every_choice(tmp_path):
         ("dataset=null", "a group takes the name of one of its choices"),
         ("seed=1,2", "To sweep over it"),
         ("+group.typo=1", "there is no option group"),
+        ("logger=[wandb,cvs]", "there is no logger=cvs; did you mean 'csv'?"),
+        ("logger.wandb.project=x", "give logger=wandb, or [wandb,…] for several"),
         ("trainer.precision=16-mixed", "take bf16-mixed"),
         ("resume=nowhere", "there is no run"),
     ],

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 
+from mmeq.callbacks.drawing import draw_figures
 from mmeq.callbacks.entries import best_epoch, report_entry
 from mmeq.callbacks.predictions import load_predictions
 from mmeq.files import read_jsonl
-from mmeq.loggers import log_figures
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -23,7 +23,8 @@ class Figures(Callback):
 
     After fit: ``shapley``, ``edm``, ``order`` and ``losses`` over the epochs, from
     ``history.jsonl``; also when the run is broken off, as far as it came. After test:
-    ``coalitions``, and ``confusion`` from ``predictions/test.npz`` where that is saved.
+    ``coalitions``, and ``confusion`` from ``predictions/test.npz`` where that is saved. Where they
+    cannot be written the run goes on without them.
 
     Args:
         run_dir: the run folder.
@@ -57,7 +58,7 @@ class Figures(Callback):
             figures["confusion"] = lambda: plots.plot_confusion(
                 arrays["labels"], predicted_N, classes
             )
-        self._write(trainer, figures)
+        draw_figures(trainer, self.run_dir, figures)
 
     def on_exception(
         self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
@@ -85,13 +86,4 @@ class Figures(Callback):
         }
         if any(line["losses"] for line in history):
             figures["losses"] = lambda: plots.plot_losses(history, best)
-        self._write(trainer, figures)
-
-    def _write(self, trainer: Trainer, figures: dict[str, Callable[[], Figure]]) -> None:
-        from mmeq.callbacks.plotting import save_figure
-
-        paths = {
-            name: save_figure(draw(), self.run_dir / "figures" / f"{name}.png")
-            for name, draw in figures.items()
-        }
-        log_figures(trainer.loggers, paths, epoch=trainer.current_epoch)
+        draw_figures(trainer, self.run_dir, figures)

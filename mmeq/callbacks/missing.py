@@ -11,13 +11,13 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from rich.table import Table
 from rich.text import Text
 
+from mmeq.callbacks.drawing import draw_figures
 from mmeq.callbacks.tables import interval
 from mmeq.callbacks.terminal import emit
 from mmeq.errors import MmeqError
 from mmeq.files import plain
 from mmeq.game.missing import RATES, check_rate, missing_table, rates_by_name
 from mmeq.game.predictions import binary_logits, read_predictions
-from mmeq.loggers import log_figures
 
 
 class MissingModalities(Callback):
@@ -88,10 +88,8 @@ class MissingModalities(Callback):
 
     def _draw(self, trainer: Trainer, table: Mapping[str, Any]) -> None:
         from mmeq.callbacks.plot_missing import plot_missing
-        from mmeq.callbacks.plotting import save_figure
 
-        path = save_figure(plot_missing(table), self.run_dir / "figures" / "missing.png")
-        log_figures(trainer.loggers, {"missing": path}, epoch=trainer.current_epoch)
+        draw_figures(trainer, self.run_dir, {"missing": lambda: plot_missing(table)})
 
 
 def missing_lines(table: Mapping[str, Any], full: bool = False) -> list[Text | Table]:

@@ -13,6 +13,7 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 
+from mmeq.callbacks.drawing import draw_figures
 from mmeq.callbacks.predictions import _gather
 from mmeq.callbacks.record import fusion_name
 from mmeq.callbacks.router import keep, learnt, needs_router
@@ -174,16 +175,13 @@ class OrderStudy(Callback):
         if not trainer.is_global_zero:
             return
         from mmeq.callbacks import plot_orders
-        from mmeq.callbacks.plotting import save_figure
         from mmeq.callbacks.terminal import emit
-        from mmeq.loggers import log_figures
 
         entry = module.findings["strategies"]
         emit(*plot_orders.strategy_lines(entry))
         if "note" not in entry:
-            path = self.run_dir / "figures" / "strategies.png"
-            save_figure(plot_orders.plot_strategies(entry), path)
-            log_figures(trainer.loggers, {"strategies": path}, epoch=trainer.current_epoch)
+            drawn = {"strategies": lambda: plot_orders.plot_strategies(entry)}
+            draw_figures(trainer, self.run_dir, drawn)
 
 
 def _first(index_N: Tensor) -> tuple[Tensor, Tensor]:

@@ -12,10 +12,10 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor, nn
 
+from mmeq.callbacks.drawing import draw_figures
 from mmeq.callbacks.dynamics import body, drift, final, first_weights, norms_entry, quiet
 from mmeq.errors import MmeqError
 from mmeq.files import read_jsonl, write_npz
-from mmeq.loggers import log_figures
 from mmeq.methods.base import Batch, Features, coalition_rows, own_loss
 
 # Shape suffixes: B batch, M modalities, K losses watched (M, and all modalities together).
@@ -145,13 +145,11 @@ class TuningDynamics(Callback):
             return
         module.findings["tuning"] = final(history)
         from mmeq.callbacks.plot_tuning import plot_tuning
-        from mmeq.callbacks.plotting import save_figure
 
         folder = self.run_dir / "tuning"
         epochs = [load_norms(folder / f"epoch-{line['epoch']:04d}.npz") for line in history]
-        figure = plot_tuning(history, epochs, self.spike, self.window)
-        path = save_figure(figure, self.run_dir / "figures" / "tuning.png")
-        log_figures(trainer.loggers, {"tuning": path}, epoch=trainer.current_epoch)
+        drawn = {"tuning": lambda: plot_tuning(history, epochs, self.spike, self.window)}
+        draw_figures(trainer, self.run_dir, drawn)
 
     @contextmanager
     def _watch(self, module: Any, groups: list[dict[str, Any]]) -> Iterator[None]:  # noqa: ANN401

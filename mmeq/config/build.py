@@ -20,6 +20,7 @@ from mmeq.errors import MmeqError, did_you_mean
 
 if TYPE_CHECKING:
     from lightning.pytorch import Trainer
+    from lightning.pytorch.loggers import Logger
 
     from mmeq.data.datamodule import DataModule
     from mmeq.data.spec import DatasetSpec
@@ -90,7 +91,7 @@ def build(cfg: DictConfig | Tree, run_dir: Path, *, evaluation: bool = False) ->
     else:
         options |= {"callbacks": callbacks(tree, run_dir)}
         options |= {"plugins": [WholeCheckpoints()]}
-        options |= {"logger": build_logger(tree, run_dir, module)}
+        options |= {"logger": build_loggers(tree, run_dir, module)}
     try:
         trainer = Trainer(**options)
     except MisconfigurationException as error:
@@ -211,18 +212,18 @@ def callbacks(tree: Tree, run_dir: Path) -> list[Any]:
     return [*built, RunCheckpoint(run_dir, monitor=tree["monitor"], mode=mode)]
 
 
-def build_logger(tree: Tree, run_dir: Path, module: MultimodalModule) -> Any:  # noqa: ANN401
-    """Build the logger, or return False for none: the run folder has its own record.
+def build_loggers(tree: Tree, run_dir: Path, module: MultimodalModule) -> list[Logger]:
+    """Build the loggers; there may be none, since the run folder has its own record.
 
-    Of its options ``name``, ``group`` and ``tags`` those that are null tell what the run is.
+    Of their options ``name``, ``group`` and ``tags`` those that are null tell what the run is.
     """
-    node = tree["logger"]
-    if not node:
-        return False
     from mmeq.config.labels import labels
 
-    told = {k: v for k, v in labels(tree, module, run_dir).items() if node.get(k, "") is None}
-    return instantiate({**node, **told}, run_dir=run_dir, save_dir=run_dir)
+    built, known = [], labels(tree, module, run_dir)
+    for node in filter(None, tree["logger"].values()):
+        told = {key: value for key, value in known.items() if node.get(key, "") is None}
+        built.append(instantiate({**node, **told}, run_dir=run_dir, save_dir=run_dir))
+    return built
 
 
 def trainer_options(tree: Tree, run_dir: Path, *, partial: bool) -> dict[str, Any]:

@@ -177,6 +177,9 @@ def explain(error: CompactHydraException, config_name: str, arguments: list[str]
         if extra := EXTRAS.get(f"{group}={choice}"):
             return f"{group}={choice} needs a package: pip install 'mmeq[{extra}]'"
         return f"there is no {group}={choice}" + did_you_mean(choice, error.options)
+    if unknown := re.search(r"Could not load '(\w+)/(\w+)'", str(error)):  # one of a list
+        group, choice = unknown[1], unknown[2]
+        return f"there is no {group}={choice}" + did_you_mean(choice, groups().get(group, ()))
     if isinstance(error, OverrideParseException):
         if literal := quoted(str(error.override)):
             return f"{error.override} cannot be read; a text as this one needs quotes: {literal}"
@@ -197,6 +200,10 @@ def explain(error: CompactHydraException, config_name: str, arguments: list[str]
     if key in ELSEWHERE:
         return f"{key} is not an option here: {ELSEWHERE[key]}"
     last = key.rpartition(".")[2]
+    group, _, rest = key.partition(".")
+    name = rest.partition(".")[0]
+    if not known and name in groups().get(group, ()):
+        return f"there is no option {key}: give {group}={name}, or [{name},…] for several"
     return f"there is no option {key}" + did_you_mean(last, known)
 
 

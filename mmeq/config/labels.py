@@ -1,4 +1,4 @@
-"""What a logger calls a run: a name that a person can read, its sweep, and tags to filter by."""
+"""What loggers call a run: a name that a person can read, its sweep, and tags to filter by."""
 
 from __future__ import annotations
 

@@ -43,7 +43,7 @@ class Root:
     optim: dict[str, Any]
     trainer: dict[str, Any]
     callbacks: dict[str, Any]
-    logger: dict[str, Any]
+    logger: dict[str, Any] = field(default_factory=dict)
     strategy: dict[str, Any] = field(default_factory=dict)
     missing: float | dict[str, Any] | None = None
     modality_dropout: float | dict[str, Any] = 0.0

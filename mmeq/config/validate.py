@@ -56,7 +56,21 @@ def plain_tree(cfg: DictConfig | Tree) -> Tree:
     except OmegaConfBaseException as error:
         first = str(error).splitlines()[0]
         raise MmeqError(f"{error.full_key or 'the configuration'}: {first}") from error
-    return typing.cast("Tree", tree)
+    return loggers_named(typing.cast("Tree", tree))
+
+
+def loggers_named(tree: Tree) -> Tree:
+    """Return the configuration with its loggers by name; older run folders have one, without.
+
+    Examples:
+        >>> loggers_named({"logger": {"_target_": "mmeq.loggers.csv_logger", "name": "csv"}})
+        {'logger': {'csv': {'_target_': 'mmeq.loggers.csv_logger', 'name': 'csv'}}}
+    """
+    node = _at(tree, "logger")
+    if "_target_" not in node:
+        return tree
+    name = str(node["_target_"]).rpartition(".")[2].removesuffix("_logger")
+    return {**tree, "logger": {name: node}}
 
 
 def missing(tree: Any, path: str = "") -> Iterator[str]:  # noqa: ANN401 - any YAML value
@@ -92,18 +106,18 @@ def nodes(tree: Tree) -> Iterator[tuple[str, Any, str]]:
     for path, place, mapping in (
         ("backbone.encoders", "backbone.encoders", _at(tree, "backbone", "encoders")),
         ("callbacks", "callbacks", _at(tree, "callbacks")),
+        ("logger", "logger", _at(tree, "logger")),
     ):
         for name, node in mapping.items():
-            if node is not None or place != "callbacks":  # callbacks.<name>=null switches it off
+            if node is not None or place == "backbone.encoders":  # null switches off the others
                 yield f"{path}.{name}", node, place
     if "optim" in tree:
         optim = _at(tree, "optim")
         yield "optim.optimizer", optim.get("optimizer"), "optim.optimizer"
         if optim.get("scheduler") is not None:
             yield "optim.scheduler", optim["scheduler"], "optim.scheduler"
-    for place in ("logger", "value"):
-        if _at(tree, place):
-            yield place, tree[place], place
+    if _at(tree, "value"):
+        yield "value", tree["value"], "value"
 
 
 def _at(tree: Tree, *keys: str) -> Tree:
@@ -156,6 +170,7 @@ def mistyped(value: Any, hint: Any, path: str) -> Iterator[str]:  # noqa: ANN401
         near = did_you_mean(value, choices).split(" (one of")[0]
     extra = ""
     if path == "trainer.precision" and "16" in str(value):
+        near = ""
         extra = " (fp16's loss scaler breaks under several steps a batch: take bf16-mixed)"
     if path == "monitor" and str(value).startswith("test"):
         extra = " (a model is never chosen by its test part)"

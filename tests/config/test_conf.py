@@ -46,9 +46,22 @@ def test_callbacks_can_be_combined():
         assert kept == dict(default.items()), name
 
 
+def test_loggers_can_be_combined():
+    """`logger=[a,b]` has both, each with its own options."""
+    names = [name for name in groups()["logger"] if name != "none"]
+    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+        for chosen in (names, ["none", *names[::-1]]):
+            cfg = compose(
+                "train", overrides=[f"logger=[{','.join(chosen)}]", "logger.wandb.group=g"]
+            )
+            validate(cfg)
+            assert set(cfg.logger) == set(names)
+            assert cfg.logger.wandb.group == "g"
+
+
 def test_the_groups_are_there():
-    expected = "dataset backbone fusion method optim trainer callbacks logger experiment debug"
-    assert set(expected.split()) == set(groups())
+    built = "dataset backbone fusion method optim trainer callbacks logger"
+    assert {*built.split(), "experiment", "debug", "search"} == set(groups())
 
 
 @pytest.mark.parametrize(

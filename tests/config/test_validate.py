@@ -39,7 +39,9 @@ def test_the_default_is_valid():
         (["+trainer.max_epoch=1"], "did you mean 'max_epochs'"),
         (["+callbacks.record.nams=1"], "no option callbacks.record.nams"),
         (["+callbacks.mine.every=1"], "callbacks.mine names no _target_"),
-        (["logger=wandb", "+logger.projct=x"], "did you mean 'project'"),
+        (["logger=wandb", "+logger.wandb.projct=x"], "did you mean 'project'"),
+        (["logger=[csv,wandb]", "+logger.csv.nam=x"], "logger.csv.nam; did you mean 'name'"),
+        (["logger=wandb", "+logger.csv.name=x"], "logger.csv names no _target_"),
         (["fusion._target_=mmeq.fusions.memory.Memry"], "did you mean 'Memory'"),
         (["fusion._target_=os.system"], "is not allowed"),
         (["+dataset.modalitys=[fou]"], "did you mean 'modalities'"),
@@ -61,6 +63,7 @@ def test_the_default_is_valid():
         (["optim.optimizer.lr=fast"], "optim.optimizer.lr='fast' does not fit: give a number"),
         (["backbone.encoders.text.ngrams=[3]"], "give a list of 2"),
         (["optim.clip_norm=x"], "give a number or null"),
+        (["logger=wandb", "logger.wandb.mode=ofline"], "logger.wandb.mode='ofline' does not fit"),
         # missing
         (["method=unimodal"], "method.modality has no default: give method.modality="),
         (["~method.order", "~seed"], "seed is missing"),

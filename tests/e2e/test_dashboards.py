@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+
 import pytest
 from callbacks.test_loggers import history_of
 from e2e.running import PLAIN, SMALL, history
@@ -9,7 +11,8 @@ from e2e.running import PLAIN, SMALL, history
 
 @pytest.mark.slow
 def test_the_jobs_of_a_sweep_are_a_group_and_lie_side_by_side(warm, tmp_path):
-    short = [*SMALL, *PLAIN, "trainer.max_epochs=2", "callbacks.console=null", "logger=wandb"]
+    short = [*SMALL, *PLAIN, "trainer.max_epochs=2", "callbacks.console=null"]
+    short += ["logger=[wandb,csv]"]
     where = ["hydra.sweep.dir=two", "hydra.sweep.subdir=seed-${seed}"]
     done = warm("mmeq.train", "-m", *short, *where, "seed=0,1", "method=joint", cwd=tmp_path)
     assert done.status == 0, done.stderr
@@ -25,6 +28,8 @@ def test_the_jobs_of_a_sweep_are_a_group_and_lie_side_by_side(warm, tmp_path):
         assert "fusion=concat" in run.tags
         edm = [row["edm"] for row in rows if "edm" in row]
         assert edm == [line["edm"]["value"] for line in history(folder)]
+        with (folder / "csv" / "version_0" / "metrics.csv").open(encoding="utf-8") as stream:
+            assert [float(row["edm"]) for row in csv.DictReader(stream) if row["edm"]] == edm
         assert "to send it: wandb sync " in (folder / "output.log").read_text("utf-8")
     done = warm("mmeq.dashboard", "runs=two", cwd=tmp_path)
     assert done.status == 0, done.stderr
