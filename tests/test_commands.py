@@ -103,13 +103,6 @@ def test_a_mistake_is_one_message_and_leaves_nothing(override, said, warm, tmp_p
     assert not [path for path in tmp_path.rglob("*") if path.is_file()]
 
 
-def test_several_devices_in_a_multirun_are_refused(warm, tmp_path):
-    done = warm("mmeq.train", "-m", "trainer=ddp_cpu", "seed=0,1", cwd=tmp_path)
-    assert done.status == 2
-    assert "--multirun" in done.stderr
-    assert "Traceback" not in done.stderr
-
-
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
