@@ -115,25 +115,32 @@ def driven() -> Iterator[None]:
 
     first = threading.current_thread() is threading.main_thread()
     handler = signal.signal(signal.SIGTERM, note) if first else None
-    status = 0
+    leaving, found = None, 0
     try:
         yield
-    except SystemExit as leaving:
-        status = leaving.code if isinstance(leaving.code, int) else 1
-        raise
+    except SystemExit as error:
+        leaving = error
     except KeyboardInterrupt:
-        driver = current()
-        if driver is None or not driver.here:
+        if not _drives(before):
             raise
-        status = 128 + signal.SIGINT
+        leaving = SystemExit(128 + signal.SIGINT)
     finally:
         if first:
             signal.signal(signal.SIGTERM, handler)
-        driver = current()
-        if driver is not None and driver.here and os.environ.get(VARIABLE) != before:
+        if _drives(before):
             from mmeq.sweeps.summary import summarise
 
+            driver = current()
+            assert driver is not None
             found = summarise(driver.folder)
             driver.flag.unlink(missing_ok=True)
-            if received or status or found:
-                raise SystemExit(STATUS if received else status or found)
+    if received:
+        raise SystemExit(STATUS)
+    if leaving is not None or found:
+        raise leaving or SystemExit(found)
+
+
+def _drives(before: str | None) -> bool:
+    """Say whether this process has begun a sweep since the variable was so."""
+    driver = current()
+    return driver is not None and driver.here and os.environ.get(VARIABLE) != before

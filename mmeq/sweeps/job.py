@@ -28,6 +28,9 @@ TAIL = 12
 ORPHAN = 30.0
 """Seconds to wait for a run that a killed sweep has left, and that is about to end."""
 
+REQUEUE = 120.0
+"""Seconds that a job of a queue, stopped alone, waits to be taken up again."""
+
 NAN = float("nan")
 
 
@@ -80,7 +83,7 @@ def job(cfg: DictConfig, folder: Path) -> float:
             print(f"{folder}: pruned before", flush=True)
         else:
             this = attempt(this, cfg)
-        if this.state == "stopped":
+        if this.state == "stopped" and driver.stopping():
             return driver.leave()
         return NAN if this.value is None else this.value
 
@@ -123,6 +126,7 @@ def attempt(this: state.Job, cfg: DictConfig) -> state.Job:
     elif driver.stopping() or status in (driver.STATUS, -signal.SIGTERM):
         this = this.ended("stopped", "SIGTERM", seconds)
         print(f"{folder}: stopped", flush=True)
+        let_the_queue_requeue()
     else:
         lines = output(log, seen)
         this = this.ended("failed", reason(status, lines), seconds)
@@ -180,6 +184,19 @@ def refuse_ranks_of_a_launcher() -> None:
             "own ranks: give hydra.launcher.tasks_per_node=1, and as many GPUs as trainer.devices "
             "(hydra.launcher.gpus_per_node)"
         )
+
+
+def let_the_queue_requeue() -> None:
+    """Wait where a queue may be about to end this process too, and so to take the job up again.
+
+    Slurm preempts by SIGTERM to all processes of a job, which ends a training; the signal by which
+    submitit requeues comes after it.
+    """
+    until = time.monotonic() + REQUEUE
+    while "SUBMITIT_EXECUTOR" in os.environ and not driver.stopping():
+        if time.monotonic() > until:
+            return
+        time.sleep(process.EVERY)
 
 
 @contextmanager

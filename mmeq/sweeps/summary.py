@@ -30,7 +30,7 @@ def summarise(sweep: Path) -> int:
     of the best setting) the test figures are told, since looking at all would choose by them.
 
     Returns:
-        An exit status: 0 where no job has failed.
+        An exit status: 0 where no job has failed or was broken off.
     """
     found = jobs(sweep)
     if not found:
@@ -73,7 +73,7 @@ def summarise(sweep: Path) -> int:
             f"{left} of {len(found)} jobs were broken off; to go on, with what was not begun too: "
             f"the same command with hydra.sweep.dir={sweep}"
         )
-    return MISTAKE if failed else 0
+    return MISTAKE if failed or left else 0
 
 
 def rank(job: Job) -> tuple[int, float, int]:

@@ -20,7 +20,7 @@ pytestmark = pytest.mark.slow
 
 BASE = (*SMALL, *PLAIN, "callbacks.console=null", "trainer.max_epochs=3")
 JOBLIB = ("hydra/launcher=joblib", "hydra.launcher.n_jobs=2")
-LONG = "trainer.max_epochs=40"
+LONG = "trainer.max_epochs=25"
 
 
 def sweep(warm, folder, *overrides, subdir="lr-${optim.optimizer.lr}"):
@@ -53,6 +53,8 @@ def wait_for_end(folder: Path) -> None:
 
 def test_finished_jobs_are_skipped_and_failed_ones_are_listed(warm, tmp_path):
     folder, rates = tmp_path / "sweep", "optim.optimizer.lr=1e-3,1e30,2e-3"
+    folder.mkdir()
+    warm.train(folder / "lr-0.002", *BASE, "optim.optimizer.lr=2e-3")
     done = sweep(warm, folder, rates)
     assert done.status == 2
     assert "1 of 3 jobs failed" in done.stderr
@@ -73,8 +75,8 @@ def test_finished_jobs_are_skipped_and_failed_ones_are_listed(warm, tmp_path):
     good = [folder / f"lr-{rate}" for rate in ("0.001", "0.002")]
     stamps = [(path / "results.json").stat().st_mtime_ns for path in good]
     assert not (bad / "results.json").exists()
-    again = sweep(warm, folder, rates)
-    assert again.status == 2
+    again = sweep(warm, folder, rates.replace("1e30,", ""))
+    assert again.status == 2  # the failed one is in the folder still
     assert again.stdout.count("finished before") == 2
     assert stamps == [(path / "results.json").stat().st_mtime_ns for path in good]
 
@@ -114,7 +116,7 @@ def test_a_stopped_sweep_goes_on(launcher, warm, tmp_path):
     assert not any(state.busy(job) for job in stopped)
     assert not list(folder.glob(".stop-*"))
     first = len(history(stopped[0].folder))
-    assert first < 40
+    assert first < 25
     if launcher == "basic":
         done = sweep(warm, folder, "seed=0", LONG, subdir="seed-${seed}")
         assert done.status == 0, done.stderr
@@ -180,9 +182,14 @@ def test_a_search_is_killed_goes_on_and_prunes(tmp_path):
     """The first trial sets the median; one that learns nothing is ended, however long it would."""
     pytest.importorskip("optuna")
     search = [
-        *("hydra/sweeper=optuna", "hydra.sweeper.trials=3", "hydra.sweeper.startup=1"),
-        *("hydra.sweeper.warmup=1", "optim.optimizer.lr=choice(3e-3,1e-12)", "method=joint"),
-        *("dataset.samples=400", "dataset.unique=0.9", "hydra.sweeper.seed=10", "monitor=val/nll"),
+        *("hydra/sweeper=optuna", "hydra.sweeper.trials=2", "hydra.sweeper.startup=1"),
+        *(
+            "hydra.sweeper.warmup=1",
+            "hydra.sweeper.sampler=random",
+            "optim.optimizer.lr=choice(3e-3,1e-12)",
+            "method=joint",
+        ),
+        *("dataset.samples=400", "dataset.unique=0.9", "hydra.sweeper.seed=2", "monitor=val/nll"),
     ]
     folder = tmp_path / "sweep"
     command = [sys.executable, "-m", "mmeq.train", "-m", *BASE, *search, LONG]
@@ -196,14 +203,14 @@ def test_a_search_is_killed_goes_on_and_prunes(tmp_path):
     done = subprocess.run(command, env=environment(), capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     known = state.jobs(folder)
-    assert [job.number for job in known] == [0, 1, 2]
+    assert [job.number for job in known] == [0, 1]
     assert "resume=" in (folder / "0" / "overrides.txt").read_text("utf-8")
     rates = [next(o for o in job.overrides if "lr=" in o).partition("=")[2] for job in known]
     assert set(rates) == {"0.003", "1e-12"}
     assert rates[0] == "0.003"
     for job, rate in zip(known, rates, strict=True):
         assert job.state == ("pruned" if rate == "1e-12" else "finished")
-        assert (len(history(job.folder)) < 40) == (rate == "1e-12")
+        assert (len(history(job.folder)) < 25) == (rate == "1e-12")
     import optuna
     from optuna.storages import JournalStorage, journal
 
@@ -226,17 +233,18 @@ def test_a_search_is_killed_goes_on_and_prunes(tmp_path):
 def test_a_queue_runs_the_jobs(launcher, tmp_path):
     """Slurm's commands are played by scripts that start what they are given on this machine."""
     pytest.importorskip("submitit")
-    folder, extra = tmp_path / "sweep", {}
+    folder, extra, seeds = tmp_path / "sweep", {}, "0"
     if launcher == "submitit_slurm":
-        extra = slurm(tmp_path / "bin")
-    given = [f"hydra/launcher={launcher}", "seed=0,1", f"hydra.sweep.dir={folder}"]
+        extra, seeds = slurm(tmp_path / "bin"), "0,1"
+    given = [f"hydra/launcher={launcher}", f"seed={seeds}", f"hydra.sweep.dir={folder}"]
     done = subprocess.run(
         [sys.executable, "-m", "mmeq.train", "-m", *BASE, *given, "hydra.launcher.timeout_min=5"],
         env={**environment(), **extra}, capture_output=True, text=True, check=False, timeout=180,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    assert "2 jobs: 2 finished" in done.stdout
-    assert [results(folder / str(number))["epochs"] for number in (0, 1)] == [3, 3]
+    count = len(seeds.split(","))
+    assert f"{count} jobs: {count} finished" in done.stdout
+    assert [results(folder / str(number))["epochs"] for number in range(count)] == count * [3]
     if launcher == "submitit_slurm":
         told = (tmp_path / "bin" / "calls").read_text("utf-8")
         assert "sbatch" in told
