@@ -88,7 +88,8 @@ def test_sigterm_to_a_group_of_ranks(warm, whole_pair, folder):
     assert difference(timeless(results(whole_pair)), timeless(results(folder))) is None
 
 
-def test_sigterm_to_the_job_of_a_sweep(warm, whole, tmp_path):
+def test_sigterm_to_the_job_of_a_sweep(warm, tmp_path):
+    """It is broken off, and the sweep says so; that it goes on, test_sweep.py asks."""
     folder, sweep = tmp_path / "sweep" / "seed-0", f"hydra.sweep.dir={tmp_path / 'sweep'}"
     command = ["-m", *QUIET, "seed=0", sweep, "hydra.sweep.subdir=seed-${seed}"]
     with Process(warm, *command, cwd=tmp_path) as run:
@@ -97,9 +98,6 @@ def test_sigterm_to_the_job_of_a_sweep(warm, whole, tmp_path):
         assert run.status() == 2
         assert "1 of 1 jobs were broken off" in run.text()
     assert "stopped by SIGTERM in epoch" in (folder / "output.log").read_text("utf-8")
-    done = warm("mmeq.train", *command, cwd=tmp_path)
-    assert done.status == 0, done.stderr
-    assert_same_run(whole, folder)
 
 
 # kill -9, locks
