@@ -8,6 +8,7 @@ import signal
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -75,7 +76,9 @@ def job(cfg: DictConfig, folder: Path) -> float:
         known = state.load(folder)
         hydra = HydraConfig.get()
         overrides = tuple(map(str, hydra.overrides.task))
-        this = known or state.Job(int(hydra.job.num), overrides, folder=folder)
+        this = state.Job(int(hydra.job.num), overrides, folder=folder)
+        if known is not None:  # its number is of this sweep, which may have grown
+            this = replace(known, number=this.number, overrides=overrides)
         if (folder / "results.json").is_file():
             this = this.ended("finished", None, 0.0)
             print(f"{folder}: finished before{told(this)}", flush=True)

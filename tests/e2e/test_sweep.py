@@ -125,7 +125,7 @@ def test_a_stopped_sweep_goes_on(launcher, warm, tmp_path):
 
 
 @pytest.mark.parametrize("launcher", ["basic", "joblib"])
-def test_a_killed_driver_leaves_no_job_behind(launcher, tmp_path):
+def test_a_killed_driver_leaves_no_job_behind(launcher, warm, tmp_path):
     more = JOBLIB if launcher == "joblib" else ()
     process = begun(tmp_path / "s", "seed=0,1,2,3", LONG, *more, after="*/checkpoints/last.ckpt")
     process.kill()
@@ -140,6 +140,11 @@ def test_a_killed_driver_leaves_no_job_behind(launcher, tmp_path):
             assert time.monotonic() < until
             time.sleep(0.05)
         assert not (job.folder / "results.json").exists()
+    if launcher == "basic":
+        done = sweep(warm, tmp_path / "s", "seed=0", LONG, subdir="seed-${seed}")
+        assert done.status == 0, done.stderr
+        single = warm.train(tmp_path / "other", *BASE, LONG)
+        assert_same_run(single, tmp_path / "s" / "seed-0")
 
 
 def test_what_a_run_without_checkpoint_left_is_put_aside(warm, tmp_path):

@@ -66,3 +66,10 @@ def test_options_of_a_search_are_checked():
     for wrong in ({"trails": 3}, {"trials": 0}, {"sampler": "grid"}, {"parallel": "two"}):
         with pytest.raises(Exception, match=f"hydra.sweeper.{next(iter(wrong))}"):
             Options.read(wrong)
+
+
+@pytest.mark.parametrize("preset", groups()["search"])
+def test_the_folder_is_known_before_the_first_job(preset):
+    """By the configuration alone: Hydra's resolvers know nothing before a job runs."""
+    cfg = composed(f"search={preset}", "dataset=brca", hydra=True)
+    assert cfg.hydra.sweep.dir == f"runs/search/{preset}-brca-shapley"
