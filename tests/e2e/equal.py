@@ -115,10 +115,10 @@ class Keep(Callback):
         )
 
 
-def composed(cases: dict[str, list[str]]) -> dict[str, dict]:
+def composed(cases: dict[str, list[str]], base: tuple[str, ...] = BASE) -> dict[str, dict]:
     """Name → configuration; composed once, since that takes longer than the training."""
     with initialize_config_dir(str(conf_dir()), version_base="1.3"):
-        configurations = {name: compose("train", [*BASE, *given]) for name, given in cases.items()}
+        configurations = {name: compose("train", [*base, *given]) for name, given in cases.items()}
     for cfg in configurations.values():
         validate(cfg)
     return {name: plain_tree(cfg) for name, cfg in configurations.items()}
