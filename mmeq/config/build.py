@@ -13,7 +13,7 @@ from omegaconf import DictConfig
 
 from mmeq.config.combinations import roots
 from mmeq.config.formats import fit_formats
-from mmeq.config.instantiate import instantiate, prepared
+from mmeq.config.instantiate import instantiate, optimizer, prepared
 from mmeq.config.schema import MONITORS
 from mmeq.config.validate import Tree, plain_tree
 from mmeq.errors import MmeqError, did_you_mean
@@ -150,7 +150,7 @@ def build_module(tree: Tree, datamodule: DataModule) -> MultimodalModule:
         encoders=encoders,
         fusion=fusion,
         method=method,
-        optimizer=prepared(optim["optimizer"]),
+        optimizer=optimizer(optim["optimizer"]),
         scheduler=None if schedule is None else prepared(schedule),
         clip_norm=optim["clip_norm"],
         accumulate=optim["accumulate"],

@@ -29,6 +29,19 @@ def prepared(node: Mapping[str, Any]) -> partial[Any]:
     return partial(resolve(node["_target_"]), **arguments(node, {}))
 
 
+def optimizer(node: Mapping[str, Any]) -> partial[Any]:
+    """`prepared`, for an optimizer: with the fused kernel where it has one.
+
+    One kernel a parameter group instead of a dozen a parameter. ``+optim.optimizer.fused=false``
+    or ``foreach=…`` choose otherwise.
+    """
+    made = prepared(node)
+    able = "fused" in signature(made.func).arguments
+    if able and not made.keywords.keys() & {"fused", "foreach", "differentiable"}:
+        return partial(made, fused=True)
+    return made
+
+
 def arguments(node: Mapping[str, Any], supplied: Mapping[str, Any]) -> dict[str, Any]:
     """Return the keyword arguments of a node: what is supplied, and its own options."""
     takes = signature(resolve(node["_target_"]))
