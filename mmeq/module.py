@@ -200,7 +200,8 @@ class MultimodalModule(MultimodalModel):
             for watch in self.watchers:
                 watched.enter_context(watch(stepped))
             if self.clip_norm is not None:
-                nn.utils.clip_grad_norm_(parameters, self.clip_norm)
+                on_cpu = self.device.type == "cpu"  # where torch takes one at a time by itself
+                nn.utils.clip_grad_norm_(parameters, self.clip_norm, foreach=on_cpu or None)
             with scaled(optimizer.param_groups, factors):
                 optimizer.step()
 
