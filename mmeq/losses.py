@@ -21,10 +21,9 @@ class LossMeter:
 
     def reset(self) -> None:
         """Start an epoch."""
-        self._names: tuple[str, ...] = ()
-        self._sums: dict[str, Tensor] = {}
-        self._counts: dict[str, float] = {}
-        self._bad: dict[str, Tensor] = {}
+        self._sums: dict[tuple[str, ...], Tensor] = {}
+        self._bad: dict[tuple[str, ...], Tensor] = {}
+        self._counts: dict[tuple[str, ...], float] = {}
         self._batch = 0
 
     def add(self, losses: dict[str, Tensor], samples: float) -> None:
@@ -34,17 +33,16 @@ class LossMeter:
             losses: of this rank; their mean over ranks is what counts.
             samples: of the batch, the mean over ranks.
         """
-        for name, loss in losses.items():
-            value = loss.detach().float()
-            bad = torch.where(torch.isfinite(value), torch.inf, float(self._batch))
-            if name in self._sums:
-                self._sums[name] = self._sums[name] + value * samples
-                self._bad[name] = torch.minimum(self._bad[name], bad)
+        names = tuple(losses)
+        if names:
+            each = torch.stack([loss.detach().float() for loss in losses.values()])
+            bad = torch.where(torch.isfinite(each), torch.inf, float(self._batch))
+            if names in self._sums:
+                self._sums[names] = torch.add(self._sums[names], each, alpha=samples)
+                self._bad[names] = torch.minimum(self._bad[names], bad)
             else:
-                self._sums[name], self._bad[name] = value * samples, bad
-            self._counts[name] = self._counts.get(name, 0) + samples
-        # later names of a batch come after earlier ones: the first bad loss is the cause
-        self._names = tuple(losses) + tuple(n for n in self._sums if n not in losses)
+                self._sums[names], self._bad[names] = each * samples, bad
+            self._counts[names] = self._counts.get(names, 0) + samples
         self._batch += 1
 
     def summary(self) -> tuple[dict[str, float], tuple[str, int] | None]:
@@ -54,9 +52,13 @@ class LossMeter:
         """
         if not self._sums:
             return {}, None
-        names = sorted(self._sums)
-        sums = torch.stack([self._sums[name].double() for name in names]).tolist()
-        table = [[(s, self._counts[name]) for s, name in zip(sums, names, strict=True)]]
+        found: dict[str, tuple[float, float]] = {}
+        for group, sums in self._sums.items():
+            for name, total in zip(group, sums.double().tolist(), strict=True):
+                before = found.get(name, (0.0, 0.0))
+                found[name] = before[0] + total, before[1] + self._counts[group]
+        names = sorted(found)
+        table = [[found[name] for name in names]]
         bad = [self._first_bad()]
         if dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1:
             gathered: list[Any] = [None] * dist.get_world_size()
@@ -66,10 +68,10 @@ class LossMeter:
             name: sum(part[k][0] for part in table) / sum(part[k][1] for part in table)
             for k, name in enumerate(names)
         }
-        found = [entry for entry in bad if entry is not None]
-        if not found:
+        first = [entry for entry in bad if entry is not None]
+        if not first:
             return means, None
-        batch, _, name = min(found)
+        batch, _, name = min(first)
         return means, (name, int(batch))
 
     def _first_bad(self) -> tuple[float, int, str] | None:
@@ -77,8 +79,9 @@ class LossMeter:
         return min(
             (
                 (batch, place, name)
-                for place, name in enumerate(self._names)
-                if (batch := float(self._bad[name])) != float("inf")
+                for group, bad in self._bad.items()
+                for place, (name, batch) in enumerate(zip(group, bad.tolist(), strict=True))
+                if batch != float("inf")
             ),
             default=None,
         )

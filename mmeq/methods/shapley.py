@@ -12,9 +12,9 @@ from mmeq.errors import MmeqError, did_you_mean
 from mmeq.game.coalitions import MAX_MODALITIES
 from mmeq.game.order import next_order
 from mmeq.game.report import GameReport
-from mmeq.methods.base import Batch, Loop, Method, coalition_rows
+from mmeq.methods.base import Batch, Loop, Method
+from mmeq.methods.steps import Supervise, targets
 
-Supervise = Literal["final", "sequential", "unimodal", "prefixes"]
 Order = Literal["shapley", "unimodal", "banzhaf", "random", "fixed", "strong_first"]
 
 
@@ -96,29 +96,18 @@ class Shapley(Method):
         for turn, (place, m) in enumerate(turns):
             if loop.shared and turn:
                 features = loop.reencode(batch, features, m, graph=True)
-            coalitions_SM, weight_S = self.targets(place)
+            coalitions_SM, weight_S = self.targets(place, features.rows[m].device)
             logits_SBC = loop.fuse(features.only(m), coalitions_SM, (self.order,))
-            loss = loop.loss(logits_SBC, batch["label"]) @ weight_S.to(logits_SBC.device)
+            loss = loop.loss(logits_SBC, batch["label"]) @ weight_S
             loop.update(loss, [m])
             losses[f"step/{self.modalities[m]}"] = loss.detach()
             if self.refresh:
                 features = loop.reencode(batch, features, m)
         return losses
 
-    def targets(self, place: int) -> tuple[Tensor, Tensor]:
+    def targets(self, place: int, device: torch.device | str = "cpu") -> tuple[Tensor, Tensor]:
         """Coalitions [S, M] that the step at this place of the order is judged by, weights [S]."""
-        count = len(self.order)
-        prefixes = [self.order[: k + 1] for k in range(count)]
-        if self.supervise == "final":
-            sets, weights = [self.order], [1.0]
-        elif self.supervise == "sequential":
-            sets, weights = [prefixes[place]], [1.0]
-        elif self.supervise == "unimodal":
-            sets, weights = [self.order, (self.order[place],)], [1.0, self.weight]
-        else:
-            sets = prefixes[place:]
-            weights = [1 / len(sets)] * len(sets)
-        return coalition_rows(sets, count), torch.tensor(weights)
+        return targets(self.supervise, self.weight, self.order, place, torch.device(device))
 
     def on_report(self, report: GameReport, epoch: int) -> None:
         """Set the next epoch's order from the validation's values."""
