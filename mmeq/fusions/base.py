@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from mmeq.errors import MmeqError, did_you_mean
 from mmeq.fusions.moments import RunningMoments
 from mmeq.fusions.orders import Orders
+from mmeq.fusions.tree import present_on
 
 Absence = Literal["mean", "zero", "token", "input"]
 
@@ -215,13 +216,19 @@ class FillingFusion(Fusion):
     def fill(self, features: Sequence[Tensor], coalitions_SM: Tensor) -> Tensor:
         """Features [S, M, B, D] with absent modalities replaced."""
         features_MBD = torch.stack(tuple(features))
-        present = coalitions_SM.to(features_MBD.device)[:, :, None, None]
+        present = present_on(coalitions_SM, features_MBD.device).bool()[:, :, None, None]
         return torch.where(present, features_MBD, self.filler()[:, None, :].to(features_MBD.dtype))
 
 
 def per_modality(weight_MCD: Tensor, features: Sequence[Tensor]) -> Tensor:
     """Apply modality m's own linear map to its features: M × [B, D] → [M, B, C]."""
-    return torch.stack([f @ w.T for f, w in zip(features, weight_MCD, strict=True)])
+    return torch.bmm(torch.stack(tuple(features)), weight_MCD.mT)
+
+
+def mixed(weight_SE: Tensor, terms_EBC: Tensor) -> Tensor:
+    """Weighted sums of terms, one a coalition, as one product: [S, E], [E, B, C] → [S, B, C]."""
+    mixed_SX = weight_SE.to(terms_EBC) @ terms_EBC.flatten(1)
+    return mixed_SX.unflatten(1, terms_EBC.shape[1:])
 
 
 def linear_init(modalities: int, classes: int, dim: int, fan_in: int) -> nn.Parameter:

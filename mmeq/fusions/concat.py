@@ -10,8 +10,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from mmeq.fusions.base import Absence, FillingFusion, linear_init, per_modality
+from mmeq.fusions.base import Absence, FillingFusion, linear_init, mixed, per_modality
 from mmeq.fusions.orders import Orders
+from mmeq.fusions.tree import present_on
 
 
 class Concat(FillingFusion):
@@ -36,9 +37,9 @@ class Concat(FillingFusion):
         """Logits [S, B, C]."""
         terms_MBC = per_modality(self.weight_MCD, features)
         fill_MC = torch.einsum("mcd,md->mc", self.weight_MCD, self.filler())
-        present_SM = coalitions_SM.to(terms_MBC)
+        present_SM = present_on(coalitions_SM, terms_MBC.device)
         constant_SC = (1 - present_SM) @ fill_MC.to(terms_MBC) + self.bias_C
-        return torch.einsum("sm,mbc->sbc", present_SM, terms_MBC) + constant_SC[:, None]
+        return mixed(present_SM, terms_MBC) + constant_SC[:, None]
 
     def terms(self, features: Sequence[Tensor]) -> Tensor:
         """W_m h_m + b/M: [M, B, C]."""

@@ -10,8 +10,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from mmeq.fusions.base import Fusion, linear_init, per_modality
+from mmeq.fusions.base import Fusion, linear_init, mixed, per_modality
 from mmeq.fusions.orders import Orders
+from mmeq.fusions.tree import present_on
 
 
 class Late(Fusion):
@@ -25,6 +26,6 @@ class Late(Fusion):
     def fuse(self, features: Sequence[Tensor], coalitions_SM: Tensor, orders: Orders) -> Tensor:
         """Logits [S, B, C]."""
         terms_MBC = per_modality(self.weight_MCD, features) + self.bias_MC[:, None]
-        present_SM = coalitions_SM.to(terms_MBC)
+        present_SM = present_on(coalitions_SM, terms_MBC.device)
         weight_SM = present_SM / present_SM.sum(1, keepdim=True)
-        return torch.einsum("sm,mbc->sbc", weight_SM, terms_MBC)
+        return mixed(weight_SM, terms_MBC)

@@ -1,12 +1,12 @@
 """The cross-modal memory: correlation alignment and an LSTM-like gate, chained along an order.
 
-Shape suffixes: B batch, M modalities, D width, C classes, S coalitions, K orders, P prefixes or
-pairs.
+Shape suffixes: B batch, M modalities, D width, C classes, S coalitions, K orders, P prefixes of
+one depth, Q pairs (before, added), E prefixes at which a coalition ends.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import ClassVar, Literal
 
 import torch
@@ -15,10 +15,10 @@ from torch.nn import functional as F
 
 from mmeq.collective import add_over_ranks, whole_batch
 from mmeq.errors import MmeqError
-from mmeq.fusions.base import Fusion, linear_init, per_modality
+from mmeq.fusions.base import Fusion, linear_init, mixed
 from mmeq.fusions.moments import RunningMoments
 from mmeq.fusions.orders import Orders
-from mmeq.fusions.tree import Level, Tree, coalition_tree
+from mmeq.fusions.tree import Rows, Tree, coalition_tree, take
 
 Align = Literal["none", "feature", "sample", "both"]
 
@@ -49,8 +49,9 @@ class Memory(Fusion):
     Readout [ours]: logits(S) = W·(mean of h over the orders of S) + Σ_{m∈S} W_m h_m + b;
     ``readout=memory`` leaves the sum away. An absent modality is skipped.
 
-    All prefixes of one depth are one batch (`mmeq.fusions.tree`), and what depends on (i, j)
-    alone is computed once a pair, so a cell costs one product of [B, D] with [D, 3D].
+    All prefixes of one depth are one batch (`mmeq.fusions.tree`), as are all pairs (i, j): what
+    depends on them alone is computed once a pair, so a cell costs one product of [B, D] with
+    [D, 3D].
 
     Args:
         modalities: M.
@@ -141,101 +142,102 @@ class Memory(Fusion):
 
     def fuse(self, features: Sequence[Tensor], coalitions_SM: Tensor, orders: Orders) -> Tensor:
         """Logits [S, B, C]."""
-        logits = self.readout_memory(self.represent(features, coalitions_SM, orders))
-        return self._with_evidence(logits, features, coalitions_SM)
+        tree = coalition_tree(coalitions_SM, orders, features[0].device)
+        return self._mean(torch.stack(tuple(features)), tree)
 
     def fuse_each(
         self, features: Sequence[Tensor], coalitions_SM: Tensor, orders: Orders
     ) -> Tensor:
-        """Logits [K, S, B, C] under each order, from the same one walk as `fuse`.
-
-        The readout is applied once a prefix: orders that begin alike share its answer.
-        """
+        """Logits [K, S, B, C] under each order, from the same one walk as `fuse`."""
         tree = coalition_tree(coalitions_SM, orders, features[0].device)
-        outputs = (output for _, output in self._walk(features, tree))
-        logits_PBC = torch.cat([self.readout_memory(output) for output in outputs])
-        return self._with_evidence(logits_PBC[tree.end_KS], features, coalitions_SM)
+        return self._each(torch.stack(tuple(features)), tree)
 
-    def _with_evidence(
-        self, logits: Tensor, features: Sequence[Tensor], coalitions_SM: Tensor
-    ) -> Tensor:
+    def _mean(self, x_MBD: Tensor, tree: Tree) -> Tensor:
+        """Logits [S, B, C]: the mean over orders, after the readout, which is linear."""
+        logits_EBC = self.readout_memory(self._walk(x_MBD, tree))
+        if tree.mean_SE is None:
+            logits_SBC = logits_EBC[tree.end_KS[0]]
+        else:
+            logits_SBC = mixed(tree.mean_SE, logits_EBC)
+        return self._with_evidence(logits_SBC, x_MBD, tree)
+
+    def _each(self, x_MBD: Tensor, tree: Tree) -> Tensor:
+        """Logits [K, S, B, C]."""
+        logits_EBC = self.readout_memory(self._walk(x_MBD, tree))
+        return self._with_evidence(logits_EBC[tree.end_KS], x_MBD, tree)
+
+    def _with_evidence(self, logits: Tensor, x_MBD: Tensor, tree: Tree) -> Tensor:
         """Add the additive unimodal evidence to [..., S, B, C]."""
         if self.evidence_MCD is None:
             return logits
-        evidence_MBC = per_modality(self.evidence_MCD, features)
-        present_SM = coalitions_SM.to(evidence_MBC)
-        return logits + torch.einsum("sm,mbc->sbc", present_SM, evidence_MBC)
+        evidence_MBC = torch.bmm(x_MBD, self.evidence_MCD.mT)
+        return logits + mixed(tree.present_SM, evidence_MBC)
 
-    def represent(
-        self, features: Sequence[Tensor], coalitions_SM: Tensor, orders: Orders
-    ) -> Tensor:
-        """The memory's output for each coalition, the mean over its orders: [S, B, D]."""
-        total: Tensor | None = None
-        tree = coalition_tree(coalitions_SM, orders, features[0].device)
-        for level, output in self._walk(features, tree):
-            part = torch.einsum("sp,pbd->sbd", level.mean_SP.to(output), output)
-            total = part if total is None else total + part
-        return total
-
-    def _walk(self, features: Sequence[Tensor], tree: Tree) -> Iterator[tuple[Level, Tensor]]:
-        """The outputs [P, B, D] of all prefixes, depth by depth."""
-        inputs = self._cell_inputs(features, tree) if tree.pairs else None
-        state = None
-        for level in tree.levels:
-            if state is None:
-                state, output = self._start([features[m] for m in level.last])
-            else:
-                state, output = self._step(state[level.parent_P], inputs, level.step_P)
-            yield level, output
+    def _walk(self, x_MBD: Tensor, tree: Tree) -> Tensor:
+        """The outputs [E, B, D] of the prefixes at which a coalition ends, depth by depth."""
+        inputs = self._cell_inputs(x_MBD, tree) if len(tree.levels) > 1 else ()
+        if tree.widths is not None:  # the gradients of parts meet in one copy, those of slices add
+            inputs = [each.split(tree.widths) for each in inputs]
+        state, out = x_MBD.index_select(0, tree.first_P), None
+        if self.inherit:
+            first = self.gate_input(state), self._admit(state)
+            state, out = self._step(self.initial_D.expand_as(state), *first)
+        outputs = [self._output(state, out, tree.levels[0].end_E)]
+        for depth, level in enumerate(tree.levels[1:]):
+            gates, admitted = (
+                take(each, level.step_P) if tree.widths is None else each[depth] for each in inputs
+            )
+            state, out = self._step(take(state, level.parent_P), gates, admitted)
+            outputs.append(self._output(state, out, level.end_E))
         if self.inherit and self.training and len(tree.levels) == self.modalities:
             self._remember(state)
-
-    def _start(self, first: list[Tensor]) -> tuple[Tensor, Tensor]:
-        """State and output of the prefixes of length one: [P, B, D] each."""
-        h_PBD = torch.stack(first)
-        if self.inherit:
-            inputs = (self.gate_input(h_PBD), self._admit(h_PBD))
-            return self._step(self.initial_D.expand_as(h_PBD), inputs, slice(None))
-        return h_PBD, h_PBD if self.cell == "residual" else torch.tanh(h_PBD)
+        return torch.cat([output for output in outputs if output is not None])
 
     def _step(
-        self, state_PBD: Tensor, inputs: tuple[Tensor, Tensor], step_P: Tensor | slice
+        self, state_PBD: Tensor, gates_PBX: Tensor, admitted_PBD: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """One cell for all prefixes of a depth: new state and output, [P, B, D] each."""
-        gates = torch.sigmoid(self.gate_state(state_PBD) + inputs[0][step_P])
+        """One cell for all prefixes of a depth: new state and output gate, [P, B, D] each."""
+        gates = torch.sigmoid(self.gate_state(state_PBD) + gates_PBX)
         forget, admit, out = gates.chunk(3, dim=-1)
-        state_PBD = forget * state_PBD + admit * inputs[1][step_P]
-        return state_PBD, out * (state_PBD if self.cell == "residual" else torch.tanh(state_PBD))
+        return torch.addcmul(forget * state_PBD, admit, admitted_PBD), out
+
+    def _output(self, state_PBD: Tensor, out_PBD: Tensor | None, end_E: Rows) -> Tensor | None:
+        """What a depth gives to the readout, where coalitions end: [E, B, D]."""
+        if end_E == slice(0, 0):
+            return None
+        state_EBD = take(state_PBD, end_E)
+        squashed = state_EBD if self.cell == "residual" else torch.tanh(state_EBD)
+        return squashed if out_PBD is None else take(out_PBD, end_E) * squashed
 
     def _admit(self, a_PBD: Tensor) -> Tensor:
         """What the input gate lets in."""
         candidate = self.candidate(a_PBD)
         return a_PBD + candidate if self.cell == "residual" else torch.tanh(candidate)
 
-    def _cell_inputs(self, features: Sequence[Tensor], tree: Tree) -> tuple[Tensor, Tensor]:
-        """What depends on (before, added) alone: gate terms [P, B, 3D], candidates [P, B, D]."""
-        a_PBD = torch.stack([self._aligned(features, i, j) for i, j in tree.pairs])
-        return self.gate_input(a_PBD), self._admit(a_PBD)
+    def _cell_inputs(self, x_MBD: Tensor, tree: Tree) -> tuple[Tensor, Tensor]:
+        """What depends on (before, added) alone: gate terms [Q, B, 3D], candidates [Q, B, D]."""
+        a_QBD = self._aligned(x_MBD, tree.before_Q, tree.added_Q)
+        return self.gate_input(a_QBD), self._admit(a_QBD)
 
-    def _aligned(self, features: Sequence[Tensor], i: int, j: int) -> Tensor:
-        """Features of j, aligned to i: [B, D]."""
-        own = features[j]
+    def _aligned(self, x_MBD: Tensor, before_Q: Tensor, added_Q: Tensor) -> Tensor:
+        """Features of the added modalities, aligned to those before them: [Q, B, D]."""
+        own_QBD = x_MBD.index_select(0, added_Q)
         if self.align == "none":
-            return own
-        mean, std = self.moments.mean_MD, self.moments.std_MD
-        aligned = own
+            return own_QBD
+        mean_M1D, std_M1D = self.moments.mean_MD[:, None], self.moments.std_MD[:, None]
+        z_MBD, aligned_QBD = (x_MBD - mean_M1D) / std_M1D, own_QBD
         if self.align in ("feature", "both"):
-            z = (own - mean[j]) / std[j]
-            aligned = F.rms_norm(
-                z @ self.moments.corr_MMDD[i, j].to(z.dtype), (self.dim,), eps=1e-6
+            corr_QDD = self.moments.corr_MMDD[before_Q, added_Q].to(z_MBD.dtype)
+            aligned_QBD = F.rms_norm(
+                torch.bmm(z_MBD.index_select(0, added_Q), corr_QDD), (self.dim,), eps=1e-6
             )
-            aligned = aligned * std[i] + mean[i]
+            aligned_QBD = aligned_QBD * std_M1D[before_Q] + mean_M1D[before_Q]
         if self.align in ("sample", "both") and self.training:
-            z = F.normalize((features[i].detach() - mean[i]) / std[i], dim=-1)
-            cosine = z @ z.T
+            z_QBD = F.normalize(z_MBD.detach(), dim=-1)[before_Q]
+            cosine = torch.bmm(z_QBD, z_QBD.mT)
             mix = F.normalize(cosine * (cosine > self.threshold), p=1, dim=-1)
-            aligned = mix.to(aligned.dtype) @ aligned
-        return own + aligned if self.keep else aligned
+            aligned_QBD = torch.bmm(mix.to(aligned_QBD.dtype), aligned_QBD)
+        return own_QBD + aligned_QBD if self.keep else aligned_QBD
 
     @torch.no_grad()
     def _remember(self, state_PBD: Tensor) -> None:

@@ -1,56 +1,65 @@
 """The coalition tree: which ordered prefixes a set of coalitions and orders needs, depth by depth.
 
-Shape suffixes: S coalitions, M modalities, K orders, P prefixes of one depth.
+Shape suffixes: S coalitions, M modalities, K orders, P prefixes of one depth, Q pairs, E ends:
+prefixes of any depth at which a coalition ends.
 """
 
 from __future__ import annotations
 
 import itertools
-from collections import Counter
-from dataclasses import dataclass
+from collections.abc import Sequence
 from functools import lru_cache
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from mmeq.fusions.orders import Orders
 
+Rows = slice | Tensor
+"""A stretch of rows, or any."""
 
-@dataclass(frozen=True)
-class Level:
+
+class Level(NamedTuple):
     """All prefixes of one depth, batched.
 
     Attributes:
-        parent_P: row of each prefix's parent in the level above (depth 1: zeros).
-        last: the modality that each prefix adds.
-        step_P: row in `Tree.pairs` of (modality before, modality added) (depth 1: zeros).
-        mean_SP: how much each prefix counts in each coalition's mean over orders.
+        parent_P: row of each prefix's parent in the level above.
+        step_P: row of (modality before, modality added) in the tree's pairs.
+        end_E: rows of the prefixes at which a coalition ends.
     """
 
-    parent_P: Tensor
-    last: tuple[int, ...]
-    step_P: Tensor
-    mean_SP: Tensor
+    parent_P: Rows
+    step_P: Rows
+    end_E: Rows
 
 
-@dataclass(frozen=True)
-class Tree:
-    """One walk.
+class Tree(NamedTuple):
+    """One walk. Which modality is which is told by tensors alone: orders share a computation.
 
     Attributes:
         levels: in order of depth.
-        pairs: the distinct (before, added) pairs that occur in them.
-        end_KS: the prefix at which each coalition ends under each order, counted over all levels.
+        first_P: modalities of the prefixes of length one.
+        before_Q: first modality of the distinct (before, added) pairs that occur in them.
+        added_Q: second modality of these.
+        widths: prefixes of each depth beyond the first, where each has a pair of its own, in the
+            order of the pairs (as a single chain has); else None.
+        present_SM: the coalitions, as numbers.
+        end_KS: the end of each coalition under each order, counted over all levels.
+        mean_SE: how much each end counts in each coalition's mean over orders; None where all
+            orders agree about every coalition's end, which then is its only one.
+        cells: number of prefixes, the cost of the walk: M=3 hybrid 15, M=4 64.
     """
 
     levels: tuple[Level, ...]
-    pairs: tuple[tuple[int, int], ...]
+    first_P: Tensor
+    before_Q: Tensor
+    added_Q: Tensor
+    widths: tuple[int, ...] | None
+    present_SM: Tensor
     end_KS: Tensor
-
-    @property
-    def cells(self) -> int:
-        """Number of prefixes, the cost of the walk: M=3 hybrid 15, M=4 64."""
-        return sum(len(level.last) for level in self.levels)
+    mean_SE: Tensor | None
+    cells: int
 
 
 def coalition_tree(
@@ -72,44 +81,77 @@ def coalition_tree(
         >>> coalition_tree(every, ((0, 1), (1, 0))).cells
         4
     """
-    rows = tuple(tuple(row) for row in coalitions_SM.tolist())
-    return _plan(rows, orders, torch.device(device))
+    return _plan(_key(coalitions_SM), orders, torch.device(device))
+
+
+def present_on(coalitions_SM: Tensor, device: torch.device) -> Tensor:
+    """The coalitions as numbers, float32 [S, M], on a device; copied there once."""
+    return _present(_key(coalitions_SM), device)
+
+
+def _key(coalitions_SM: Tensor) -> tuple[tuple[bool, ...], ...]:
+    return tuple(map(tuple, coalitions_SM.tolist()))
+
+
+@lru_cache(maxsize=256)
+@torch.inference_mode(False)
+def _present(coalitions: tuple[tuple[bool, ...], ...], device: torch.device) -> Tensor:
+    return torch.tensor(coalitions, dtype=torch.float32, device=device)
 
 
 @lru_cache(maxsize=256)
 @torch.inference_mode(False)  # a plan made while testing must serve training too
 def _plan(coalitions: tuple[tuple[bool, ...], ...], orders: Orders, device: torch.device) -> Tree:
     depth = max(sum(row) for row in coalitions)
+    ends = [[tuple(m for m in order if row[m]) for row in coalitions] for order in orders]
     places: list[dict[tuple[int, ...], int]] = [{} for _ in range(depth)]
-    ends: list[Counter[tuple[int, ...]]] = []
-    for row in coalitions:
-        end = Counter(tuple(m for m in order if row[m]) for order in orders)
-        ends.append(end)
-        for prefix in end:
-            for k in range(len(prefix)):
-                places[k].setdefault(prefix[: k + 1], len(places[k]))
-    pairs: dict[tuple[int, int], int] = {}
-    levels = []
+    for end in itertools.chain.from_iterable(zip(*ends, strict=True)):
+        for k in range(len(end)):
+            places[k].setdefault(end[: k + 1], len(places[k]))
+    pairs: dict[tuple[int, ...], int] = {}
+    used, levels, numbers = {end for each in ends for end in each}, [], dict[tuple[int, ...], int]()
+
     for k, level in enumerate(places):
         parents = [places[k - 1][prefix[:-1]] if k else 0 for prefix in level]
         steps = [pairs.setdefault(prefix[-2:], len(pairs)) if k else 0 for prefix in level]
-        mean = torch.zeros(len(coalitions), len(level))
-        for s, end in enumerate(ends):
-            for prefix, count in end.items():
-                if len(prefix) == k + 1:
-                    mean[s, level[prefix]] = count / len(orders)
-        levels.append(
-            Level(
-                parent_P=torch.tensor(parents, device=device),
-                last=tuple(prefix[-1] for prefix in level),
-                step_P=torch.tensor(steps, device=device),
-                mean_SP=mean.to(device),
-            )
-        )
-    first = [0, *itertools.accumulate(len(level) for level in places)]
-    ends_KS = torch.empty(len(orders), len(coalitions), dtype=torch.int64)
-    for k, order in enumerate(orders):
-        for s, row in enumerate(coalitions):
-            prefix = tuple(m for m in order if row[m])
-            ends_KS[k, s] = first[len(prefix) - 1] + places[len(prefix) - 1][prefix]
-    return Tree(tuple(levels), tuple(pairs), ends_KS.to(device))
+        ending = [prefix for prefix in level if prefix in used]
+        numbers.update(zip(ending, range(len(numbers), len(numbers) + len(ending)), strict=True))
+        kinds = parents, steps, [level[prefix] for prefix in ending]
+        levels.append(Level(*(_rows(rows, device) for rows in kinds)))
+    widths = tuple(map(len, places[1:]))
+    end_KS = torch.tensor([[numbers[end] for end in each] for each in ends])
+    mean_SE = None
+    if not bool((end_KS == end_KS[:1]).all()):
+        counts_SE = torch.zeros(len(coalitions), len(numbers))
+        counts_SE.scatter_add_(1, end_KS.T, torch.ones(end_KS.T.shape))
+        mean_SE = (counts_SE / len(orders)).to(device)
+    return Tree(
+        levels=tuple(levels),
+        first_P=_indices([prefix[0] for prefix in places[0]], device),
+        before_Q=_indices([before for before, _ in pairs], device),
+        added_Q=_indices([added for _, added in pairs], device),
+        widths=widths if sum(widths) == len(pairs) else None,
+        present_SM=_present(coalitions, device),
+        end_KS=end_KS.to(device),
+        mean_SE=mean_SE,
+        cells=sum(map(len, places)),
+    )
+
+
+def _indices(rows: Sequence[int], device: torch.device) -> Tensor:
+    return torch.tensor(rows, dtype=torch.int64, device=device)
+
+
+def _rows(rows: Sequence[int], device: torch.device) -> Rows:
+    """A slice where they follow each other, which copies nothing."""
+    start = rows[0] if rows else 0
+    if list(rows) == list(range(start, start + len(rows))):
+        return slice(start, start + len(rows))
+    return _indices(rows, device)
+
+
+def take(from_PBD: Tensor, rows: Rows) -> Tensor:
+    """Rows of the first axis."""
+    if isinstance(rows, slice):
+        return from_PBD if rows == slice(0, len(from_PBD)) else from_PBD[rows]
+    return from_PBD.index_select(0, rows)
