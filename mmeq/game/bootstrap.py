@@ -6,6 +6,7 @@ Legend: R draws, r draws of one chunk, N samples, K columns, S coalitions, C cla
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -15,6 +16,8 @@ from mmeq.game.values import f1_from_counts
 
 CHUNK = 2**20
 """Counts held at a time: memory stays flat however many samples and draws there are."""
+KEPT = 2**26
+"""Counts kept for the next call, at a byte each: every epoch resamples the same part alike."""
 
 
 def check_draws(draws: int, level: float) -> None:
@@ -34,23 +37,40 @@ def check_draws(draws: int, level: float) -> None:
 
 
 def resample_counts(samples: int, draws: int, seed: int) -> Iterator[Tensor]:
-    """Yield how often each sample is drawn, in chunks of resamples with replacement.
+    """How often each sample is drawn, in chunks of resamples with replacement.
 
-    Drawn on the CPU from a generator of its own, so it depends on the arguments alone.
+    Drawn on the CPU from a generator of its own, so it depends on the arguments alone; what was
+    drawn last is kept where it is small.
 
     Args:
         samples: number of samples N.
         draws: number of resamples R.
         seed: seed of the generator.
 
-    Yields:
-        float64 [r, N]; each row adds up to N.
+    Returns:
+        An iterator over float64 [r, N]; each row adds up to N.
 
     Raises:
         MmeqError: if there is no sample.
     """
     if samples < 1:
         raise MmeqError("a bootstrap needs at least one sample")
+    if draws * samples <= KEPT:
+        chunks = iter(_kept_counts(samples, draws, seed).split(max(1, CHUNK // samples)))
+    else:
+        chunks = _drawn_counts(samples, draws, seed)
+    return (counts_rN.double() for counts_rN in chunks)
+
+
+@lru_cache(maxsize=2)  # the validation part, and the test part
+@torch.inference_mode(False)
+def _kept_counts(samples: int, draws: int, seed: int) -> Tensor:
+    """All draws, uint8 [R, N]: that a sample counts 256 times has a probability of 1/256!."""
+    return torch.cat([counts_rN.byte() for counts_rN in _drawn_counts(samples, draws, seed)])
+
+
+def _drawn_counts(samples: int, draws: int, seed: int) -> Iterator[Tensor]:
+    """Draw chunk by chunk: integer [r, N]."""
     generator = torch.Generator().manual_seed(seed)
     size = max(1, CHUNK // samples)
     for start in range(0, draws, size):
@@ -58,7 +78,7 @@ def resample_counts(samples: int, draws: int, seed: int) -> Iterator[Tensor]:
         picked_rN = torch.randint(samples, (rows, samples), generator=generator)
         picked_rN += torch.arange(rows)[:, None] * samples
         counts = torch.bincount(picked_rN.view(-1), minlength=rows * samples)
-        yield counts.view(rows, samples).double()
+        yield counts.view(rows, samples)
 
 
 def bootstrap_draws(

@@ -8,7 +8,7 @@ import torch
 from sklearn.metrics import f1_score
 
 from mmeq.errors import MmeqError
-from mmeq.game import bootstrap_draws, percentile_interval, standard_error
+from mmeq.game import bootstrap, bootstrap_draws, percentile_interval, standard_error
 from mmeq.game.bootstrap import f1_statistic, mean_statistic, resample_counts
 
 
@@ -102,3 +102,11 @@ def test_refuses():
     for level in (0.0, 1.0, 95):
         with pytest.raises(MmeqError, match="level"):
             percentile_interval(torch.rand(10, 1), level)
+
+
+def test_kept_counts_are_the_drawn_ones(monkeypatch):
+    kept = [torch.cat(list(bootstrap.resample_counts(700, 90, 3))) for _ in range(2)]
+    monkeypatch.setattr(bootstrap, "KEPT", 0)
+    streamed = torch.cat(list(bootstrap.resample_counts(700, 90, 3)))
+    assert all(torch.equal(streamed, each) for each in kept)
+    assert streamed.dtype == torch.float64 and streamed.sum(1).eq(700).all()
