@@ -195,6 +195,10 @@ class MultimodalModule(MultimodalModel):
                 edit()
         if self.accumulate > 1 and not self._accumulated(key, parameters):
             return
+        if edit is not None:
+            for parameter in parameters:
+                if parameter.grad is not None:
+                    parameter.grad = laid_out(parameter.grad, parameter)
         factors = {f"encoder/{self.spec.names[m]}": rate for m, rate in (rates or {}).items()}
         with ExitStack() as watched:
             for watch in self.watchers:
@@ -231,6 +235,7 @@ class MultimodalModule(MultimodalModel):
         optimizer = self.make_optimizer(
             [{"name": name, "params": every} for name, every in groups.items() if every]
         )
+        optimizer.register_load_state_dict_post_hook(lay_out_state)
         if self.make_scheduler is None:
             return {"optimizer": optimizer}
         return {"optimizer": optimizer, "lr_scheduler": self.make_scheduler(optimizer)}
@@ -277,6 +282,21 @@ class MultimodalModule(MultimodalModel):
         """Sum up the epoch's losses before anything is measured."""
         self.train_losses, self.first_bad = self.losses.summary()
         super().on_validation_start()
+
+
+def laid_out(tensor: Tensor, parameter: Tensor) -> Tensor:
+    """The same numbers in the parameter's layout: fused kernels read memory as it lies."""
+    if tensor.stride() == parameter.stride():
+        return tensor
+    return torch.empty_like(parameter, dtype=tensor.dtype).copy_(tensor)
+
+
+def lay_out_state(optimizer: torch.optim.Optimizer) -> None:
+    """Give the moments of a loaded checkpoint the layout of their parameters."""
+    for parameter, state in optimizer.state.items():
+        for key, value in state.items():
+            if isinstance(value, Tensor) and value.shape == parameter.shape:
+                state[key] = laid_out(value, parameter)
 
 
 @contextmanager

@@ -56,7 +56,11 @@ def resample_counts(samples: int, draws: int, seed: int) -> Iterator[Tensor]:
     if samples < 1:
         raise MmeqError("a bootstrap needs at least one sample")
     if draws * samples <= KEPT:
-        chunks = iter(_kept_counts(samples, draws, seed).split(max(1, CHUNK // samples)))
+        kept_RN = _kept_counts(samples, draws, seed)
+        size = max(1, CHUNK // samples)
+        chunks: Iterator[Tensor] = (
+            kept_RN[start : start + size] for start in range(0, draws, size)
+        )
     else:
         chunks = _drawn_counts(samples, draws, seed)
     return (counts_rN.double() for counts_rN in chunks)
