@@ -14,6 +14,8 @@ import torch.distributed as dist
 from torch import Tensor
 from torch.nn import functional as F
 
+from mmeq.device import carried, on_host
+
 
 def place() -> tuple[int, int]:
     """(rank of this process, number of ranks)."""
@@ -41,6 +43,13 @@ def mean_over_ranks(value: Tensor) -> Tensor:
     return value
 
 
+def share(samples: int) -> float:
+    """Samples of this rank's batch over the mean of all ranks': a collective between hosts."""
+    total = torch.tensor(float(samples))
+    dist.all_reduce(total, group=_hosts())
+    return samples / (float(total) / place()[1])
+
+
 def whole_batch(
     rows: Sequence[Tensor], present_BM: Tensor | None
 ) -> tuple[tuple[Tensor, ...], Tensor | None, slice]:
@@ -60,9 +69,9 @@ def whole_batch(
     rank, ranks = place()
     if ranks == 1:
         return tuple(rows), present_BM, slice(None)
-    sizes = torch.zeros(ranks, dtype=torch.int64, device=rows[0].device)
+    sizes = torch.zeros(ranks, dtype=torch.int64)
     sizes[rank] = len(rows[0])
-    add_over_ranks([sizes])
+    dist.all_reduce(sizes, group=_hosts())
     each = sizes.tolist()
     own = slice(sum(each[:rank]), sum(each[: rank + 1]))
     own_MBD = torch.stack(tuple(rows)).float()
@@ -71,9 +80,9 @@ def whole_batch(
     margins = (0, 0, own.start, sum(each) - own.stop)
     whole_MND: Tensor = _Added.apply(F.pad(own_MBD, margins))
     if present_BM is not None:
-        whole_NM = F.pad(present_BM.int(), margins)
-        add_over_ranks([whole_NM])
-        present_BM = whole_NM.bool()
+        whole_NM = F.pad(on_host(present_BM).int(), margins)
+        dist.all_reduce(whole_NM, group=_hosts())
+        present_BM = carried(whole_NM.bool(), present_BM.device)
     return tuple(whole_MND.to(rows[0].dtype)), present_BM, own
 
 
@@ -93,6 +102,12 @@ class _Added(torch.autograd.Function):
         gradient = gradient.clone()
         dist.all_reduce(gradient, group=_apart())
         return gradient
+
+
+@lru_cache(maxsize=1)
+def _hosts() -> Any:  # noqa: ANN401 - a process group
+    """A group of all ranks for what lies on their hosts: no device is waited for."""
+    return dist.new_group(backend="gloo")
 
 
 @lru_cache(maxsize=1)

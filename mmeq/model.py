@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torchmetrics import Metric
 
 from mmeq.data.spec import DatasetSpec
+from mmeq.device import on_host, remember
 from mmeq.encoders.present import PresentRows
 from mmeq.errors import MmeqError
 from mmeq.fusions.base import Fusion
@@ -116,6 +117,14 @@ class MultimodalModel(lightning.LightningModule):
         """Samples of this rank's training batch over the mean of all ranks'; else 1."""
         return self._share if self.training else 1.0
 
+    def transfer_batch_to_device(
+        self, batch: Batch, device: torch.device, dataloader_idx: int
+    ) -> Batch:
+        """Move a batch to the device; who has what stays known on the host (`on_host`)."""
+        moved: Batch = super().transfer_batch_to_device(batch, device, dataloader_idx)
+        remember(moved["present"], batch["present"])
+        return moved
+
     def encode(self, batch: Batch, modalities: Iterable[int] | None = None) -> Features:
         """Run each encoder once; those not in `modalities` without graph and in eval mode."""
         chosen = None if modalities is None else set(modalities)
@@ -131,7 +140,7 @@ class MultimodalModel(lightning.LightningModule):
             self.fusion.observe(features.rows, features.present_BM)
         if self.fusion.wants_zero_input:
             zeros: Batch = {"inputs": {n: _zeros(x) for n, x in batch["inputs"].items()}}
-            zeros["present"] = torch.ones_like(batch["present"][:1])
+            zeros["present"] = torch.ones(1, len(self.spec.names), dtype=torch.bool)
             rows = [self._quiet(name, zeros)[0] for name in self.spec.names]
             self.fusion.see_zero_input(torch.stack(rows))
         return features
@@ -149,8 +158,8 @@ class MultimodalModel(lightning.LightningModule):
         encoder, inputs = self.encoders[name], batch["inputs"][name]
         if self.spec.complete:
             return encoder(inputs)
-        present_B = batch["present"][:, self.spec.names.index(name)]
-        return self._rows.encode(encoder, inputs, present_B, self.fusion.dim)
+        present_B = on_host(batch["present"])[:, self.spec.names.index(name)]
+        return self._rows.encode(encoder, inputs, present_B, self.fusion.dim, self.device)
 
     @torch.no_grad()
     def _quiet(self, name: str, batch: Batch) -> Tensor:

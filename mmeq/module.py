@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from mmeq.collective import mean_over_ranks, place
+from mmeq.collective import mean_over_ranks, place, share
 from mmeq.data.spec import DatasetSpec
 from mmeq.errors import MmeqError
 from mmeq.fusions.base import Fusion
@@ -265,7 +265,7 @@ class MultimodalModule(MultimodalModel):
         """Let the method train on the batch."""
         self._updates, size = 0, len(batch["label"])
         if place()[1] > 1 and self.trainer.is_last_batch:  # the only one that may be uneven
-            self._share = size / float(self.mean(torch.tensor(float(size), device=self.device)))
+            self._share = share(size)
         self.losses.add(self.method.train_batch(self, batch), size / self._share)
         self._share = 1.0
         self._batches += 1

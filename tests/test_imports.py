@@ -12,7 +12,7 @@ from mmeq.config import conf_dir
 
 PACKAGE = Path(mmeq.__file__).parent
 LAYERS = [
-    {"collective", "errors", "files"},
+    {"collective", "device", "errors", "files"},
     {"game"},
     {"fusions", "encoders", "data", "inference"},
     {"methods", "callbacks", "loggers", "losses", "reporting"},
@@ -25,6 +25,7 @@ LAYERS = [
 ]
 RANK = {part: rank for rank, layer in enumerate(LAYERS) for part in layer}
 BESIDE = {
+    ("collective", "device"),
     ("encoders", "data"),
     ("inference", "fusions"),
     ("callbacks", "loggers"),

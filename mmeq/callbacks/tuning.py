@@ -191,22 +191,22 @@ class TuningDynamics(Callback):
         return out
 
     def _losses(self, module: Any) -> Tensor:  # noqa: ANN401
-        """Loss of each modality alone and of all, means over the watched samples: [K], CPU."""
+        """Loss of each modality alone and of all, means over the watched samples: [K]."""
         count = len(module.spec.names)
         sets = [*([m] for m in range(count)), range(count)]
         coalitions_KM = coalition_rows(sets, count)
-        total_K, weight_K = torch.zeros(count + 1), torch.zeros(count + 1)
+        total_K, weight_K = torch.zeros(2, count + 1, device=module.device)
         for batch, features in zip(self.probe, self.seen, strict=True):
             with quiet(module):
                 logits_KBC = module.method.logits(module, features, coalitions_KM).float()
                 size = len(batch["label"])
                 there_BM = features.present_BM
-                seen_K = torch.full((count + 1,), float(size))
+                seen_K = torch.full_like(total_K, size)
                 if there_BM is not None:
-                    seen_K[:count] = there_BM.sum(0).float().cpu()
+                    seen_K[:count] = there_BM.sum(0)
                 own_M = own_loss(logits_KBC[:count], batch["label"], features)
                 all_1 = module.loss(logits_KBC[count:], batch["label"])
-            total_K += torch.cat([own_M, all_1]).cpu() * seen_K
+            total_K += torch.cat([own_M, all_1]) * seen_K
             weight_K += seen_K
         return total_K / weight_K
 

@@ -13,6 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from mmeq.device import carried
+
 
 class PresentRows:
     """Runs encoders so that a sample which lacks the modality changes no other sample's features.
@@ -35,14 +37,22 @@ class PresentRows:
         """Look at encoders anew: their parts may have been exchanged."""
         self._known.clear()
 
-    def encode(self, encoder: nn.Module, inputs: Any, present_B: Tensor, width: int) -> Tensor:  # noqa: ANN401
+    def encode(
+        self,
+        encoder: nn.Module,
+        inputs: Any,  # noqa: ANN401
+        present_B: Tensor,
+        width: int,
+        device: torch.device | str = "cpu",
+    ) -> Tensor:
         """Features [B, D].
 
         Args:
             encoder: inputs → [B, D].
             inputs: of a batch: a tensor, a sequence of B items (texts), or a mapping of these.
-            present_B: bool, who has the modality.
+            present_B: bool, on the host: who has the modality.
             width: D.
+            device: where inputs and encoder are.
         """
         norms = [part for part in self._parts(encoder) if _mixes(part)]
         if not norms or bool(present_B.all()):
@@ -50,10 +60,11 @@ class PresentRows:
             return features_BD
         rows_K = present_B.nonzero().flatten()
         if not len(rows_K):
-            return torch.zeros(len(present_B), width, device=present_B.device)
+            return torch.zeros(len(present_B), width, device=device)
         with _one_value(norms if len(rows_K) == 1 else ()):
             some_KD: Tensor = encoder(_rows(inputs, rows_K))
-        return some_KD.new_zeros(len(present_B), width).index_copy(0, rows_K, some_KD)
+        place_K = carried(rows_K, some_KD.device)
+        return some_KD.new_zeros(len(present_B), width).index_copy(0, place_K, some_KD)
 
     def _parts(self, encoder: nn.Module) -> tuple[nn.Module, ...]:
         """The parts whose mode decides; to walk through a large model takes milliseconds."""
@@ -96,9 +107,9 @@ def _one_value(norms: Sequence[nn.Module]) -> Iterator[None]:
 
 
 def _rows(inputs: Any, rows_K: Tensor) -> Any:  # noqa: ANN401 - what a column's batch holds
-    """The same for some samples of a batch only."""
+    """The same for some samples of a batch only, by rows on the host."""
     if isinstance(inputs, Tensor):
-        return inputs[rows_K]
+        return inputs[carried(rows_K, inputs.device)]
     if isinstance(inputs, Mapping):
         return {key: _rows(value, rows_K) for key, value in inputs.items()}
     return [inputs[row] for row in rows_K.tolist()]

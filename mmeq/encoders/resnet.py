@@ -207,7 +207,9 @@ class PictureResNet(ResNet):
         self.size = size
         self.augment = augment and channels == 3 and not modality.augmented
         colours, motion = IMAGENET, tuple((one,) * channels for one in FLOW)
-        self.mean, self.std = colours if channels == 3 else motion
+        for name, values in zip(("mean", "std"), colours if channels == 3 else motion, strict=True):
+            buffer = torch.tensor(values)[:, None, None] * 255
+            self.register_buffer(name, buffer, persistent=False)
 
     @classmethod
     def needs(cls, kind: str, **options: Any) -> dict[str, Any]:  # noqa: ANN401 - options as given
@@ -233,10 +235,7 @@ class PictureResNet(ResNet):
     def forward(self, x: Tensor) -> Tensor:
         """Features [B, D]."""
         frames_NCHW = x.flatten(0, -4).to(self.body.conv1.weight.dtype)
-        mean, std = (
-            torch.tensor(values, dtype=frames_NCHW.dtype, device=x.device)[:, None, None] * 255
-            for values in (self.mean, self.std)
-        )
+        mean, std = (getattr(self, name).to(frames_NCHW.dtype) for name in ("mean", "std"))
         frames_NCHW = (frames_NCHW - mean) / std
         if self.size is not None and frames_NCHW.shape[-2:] != (self.size, self.size):
             frames_NCHW = F.interpolate(

@@ -6,12 +6,14 @@ Shape suffixes: B batch, M modalities, D width, C classes, S coalitions, K order
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from typing import ClassVar, Literal, get_args
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+from typing import Any, ClassVar, Literal, get_args
 
 import torch
 from torch import Tensor, nn
 
+from mmeq.device import carried, on_host
 from mmeq.errors import MmeqError, did_you_mean
 from mmeq.fusions.moments import RunningMoments
 from mmeq.fusions.orders import Orders
@@ -39,9 +41,11 @@ class Fusion(nn.Module, ABC):
 
     Attributes:
         ordered: logits depend on the order in which modalities enter.
+        compiled: `run` compiles.
     """
 
     ordered: ClassVar[bool] = False
+    compiled = False
 
     def __init__(self, modalities: int, dim: int, classes: int, prior: Tensor) -> None:
         super().__init__()
@@ -54,6 +58,15 @@ class Fusion(nn.Module, ABC):
     @abstractmethod
     def fuse(self, features: Sequence[Tensor], coalitions_SM: Tensor, orders: Orders) -> Tensor:
         """Logits [S, B, C] of non-empty coalitions of samples that have every modality."""
+
+    def run(self, part: Callable[..., Tensor], *tensors: Any) -> Tensor:  # noqa: ANN401 - its own
+        """Call a function of this class on tensors: as it is, or compiled where that was asked for.
+
+        For parts whose computation depends on the shapes of tensors alone, not on coalitions or
+        orders, so that each is compiled a few times at most. Fusions that are a product or two have
+        nothing to gain.
+        """
+        return (_compiled(part) if self.compiled else part)(self, *tensors)
 
     def fuse_each(
         self, features: Sequence[Tensor], coalitions_SM: Tensor, orders: Orders
@@ -84,7 +97,8 @@ class Fusion(nn.Module, ABC):
             features: M tensors [B, D], each with its graph or detached.
             coalitions_SM: bool [S, M], on the CPU: it is structure, not data.
             orders: the orders to average over, where the fusion has one; default 0..M-1.
-            present_BM: bool [B, M], or None when no sample lacks anything.
+            present_BM: bool [B, M], or None when no sample lacks anything. Read on the host: one
+                of a batch, or from `mmeq.device.carried`, is read without waiting for the device.
         """
         if orders is None:
             orders = (tuple(range(self.modalities)),)
@@ -136,14 +150,16 @@ class Fusion(nn.Module, ABC):
         """
         if present_BM is None:
             return self._complete(each, features, coalitions_SM, orders)
-        patterns, inverse_B = torch.unique(present_BM, dim=0, return_inverse=True)
-        rows, parts = [], []
-        for number, pattern_M in enumerate(patterns.cpu()):
-            row = (inverse_B == number).nonzero().squeeze(1)
-            rows.append(row)
-            part = [feature[row] for feature in features]
+        patterns, inverse_B, sizes = torch.unique(
+            on_host(present_BM), dim=0, return_inverse=True, return_counts=True
+        )
+        sorted_B = inverse_B.argsort(stable=True)
+        rows_B, back_B = carried(torch.stack([sorted_B, sorted_B.argsort()]), features[0].device)
+        parts = []
+        for pattern_M, row in zip(patterns, rows_B.split(sizes.tolist()), strict=True):
+            part = [feature.index_select(0, row) for feature in features]
             parts.append(self._complete(each, part, coalitions_SM & pattern_M, orders))
-        return torch.cat(parts, dim=-2)[..., torch.cat(rows).argsort(), :]
+        return torch.cat(parts, dim=-2).index_select(-2, back_B)
 
     def _complete(
         self, each: bool, features: Sequence[Tensor], coalitions_SM: Tensor, orders: Orders
@@ -160,7 +176,7 @@ class Fusion(nn.Module, ABC):
             return prior.expand(*orders_K, len(filled_S), -1, -1)
         logits = torch.cat([prior, fuse(features, coalitions_SM[filled_S], orders)], dim=-3)
         # row 0 is the prior; the k-th non-empty coalition is row k
-        return logits[..., (filled_S.cumsum(0) * filled_S).to(logits.device), :, :]
+        return logits[..., carried(filled_S.cumsum(0) * filled_S, logits.device), :, :]
 
 
 class FillingFusion(Fusion):
@@ -218,6 +234,11 @@ class FillingFusion(Fusion):
         features_MBD = torch.stack(tuple(features))
         present = present_on(coalitions_SM, features_MBD.device).bool()[:, :, None, None]
         return torch.where(present, features_MBD, self.filler()[:, None, :].to(features_MBD.dtype))
+
+
+@lru_cache
+def _compiled(part: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    return torch.compile(part)
 
 
 def per_modality(weight_MCD: Tensor, features: Sequence[Tensor]) -> Tensor:

@@ -120,7 +120,7 @@ class Agm(Method):
 def terms(value_SBC: Tensor) -> Tensor:
     """Shapley terms φ [M, B, C] of the logits of all coalitions but the empty one, worth 0."""
     modalities = (len(value_SBC) + 1).bit_length() - 1
-    weight_MS = shapley_weights(modalities)[:, 1:].to(value_SBC)
+    weight_MS = shapley_weights(modalities)[:, 1:].to(value_SBC, non_blocking=True)
     return torch.einsum("ms,sbc->mbc", weight_MS, value_SBC)
 
 

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mmeq.collective import mean_over_ranks, place
+from mmeq.device import carried
 from mmeq.errors import MmeqError
 from mmeq.fusions.orders import Orders
 from mmeq.game.report import GameReport
@@ -242,7 +243,7 @@ class Method(nn.Module, ABC):
 def there(features: Features, coalitions_SM: Tensor) -> Tensor:
     """What each sample has of each coalition: bool [S, B, M], on the features' device."""
     device, batch = features.rows[0].device, features.rows[0].shape[0]
-    wanted_SBM = coalitions_SM.to(device)[:, None, :].expand(-1, batch, -1)
+    wanted_SBM = carried(coalitions_SM, device)[:, None, :].expand(-1, batch, -1)
     return wanted_SBM if features.present_BM is None else wanted_SBM & features.present_BM
 
 

@@ -146,5 +146,5 @@ class Greedy(Method):
 def relative_update(parts: Iterable[nn.Module], like: Tensor) -> Tensor:
     """μ = ‖∇θ‖² / ‖θ‖² of the parameters that have a gradient; 0 where none has."""
     held = [p for part in parts for p in part.parameters() if p.grad is not None]
-    moved = get_total_norm([p.grad for p in held if p.grad is not None]).to(like)
-    return (moved / get_total_norm(held).to(like).clamp_min(1e-15)).square()
+    moved = get_total_norm([p.grad for p in held if p.grad is not None]).to(like.dtype)
+    return (moved / get_total_norm(held).clamp_min(1e-15)).square().to(like, non_blocking=True)

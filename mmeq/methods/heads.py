@@ -51,10 +51,10 @@ class HeadedMethod(Method):
     def logits(self, loop: Loop, features: Features, coalitions_SM: Tensor) -> Tensor:
         """Logits [S, B, C]."""
         fused_SBC = loop.fuse(features, coalitions_SM)
+        if features.present_BM is None and not (coalitions_SM.sum(1) == 1).any():
+            return fused_SBC
         there_SBM = there(features, coalitions_SM)
         alone_SB1 = (there_SBM.sum(-1) == 1)[..., None]
-        if not alone_SB1.any():
-            return fused_SBC
         own_MBC = self.heads(features.rows).to(fused_SBC)
         return torch.where(alone_SB1, added(own_MBC, there_SBM), fused_SBC)
 

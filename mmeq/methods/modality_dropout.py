@@ -8,9 +8,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+import torch
 from torch import Tensor
 
-from mmeq.methods.base import Batch, Loop, Method, coalition_rows, there, uniform
+from mmeq.device import carried, on_host
+from mmeq.methods.base import Batch, Loop, Method, coalition_rows, uniform
 
 
 class ModalityDropout(Method):
@@ -50,9 +52,12 @@ class ModalityDropout(Method):
     def train_batch(self, loop: Loop, batch: Batch) -> dict[str, Tensor]:
         """One step of everything on what is left."""
         features = loop.encode(batch)
-        present_BM = there(features, self.all_1M)[0]
-        draw_BM = uniform(features, self.draws(loop), len(self.modalities)).to(present_BM.device)
-        left = replace(features, present_BM=kept(present_BM, self.rate, draw_BM))
+        draw_BM = uniform(features, self.draws(loop), len(self.modalities))  # on the host
+        present_BM = torch.ones_like(draw_BM, dtype=torch.bool)
+        if features.present_BM is not None:
+            present_BM = on_host(features.present_BM)
+        left_BM = kept(present_BM, self.rate, draw_BM)
+        left = replace(features, present_BM=carried(left_BM, features.rows[0].device))
         loss = loop.loss(loop.fuse(left, self.all_1M), batch["label"])[0]
         loop.update(loss, range(len(self.modalities)))
         return {"joint": loss.detach()}

@@ -79,7 +79,7 @@ class Mses(HeadedMethod):
         features = loop.encode(batch, active)
         joint = loop.loss(loop.fuse(features, self.coalitions_1M), batch["label"])[0]
         own_M = own_mean(self.own_losses(features, batch["label"]), features)
-        loop.update(joint + self.weight * own_M[active].sum(), active)
+        loop.update(joint + self.weight * own_M.sum(), active)
         heads = {f"head/{self.modalities[m]}": own_M[m].detach() for m in active}
         return {"joint": joint.detach(), **heads}
 

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from mmeq.device import carried
 from mmeq.methods.base import Batch, Features, Loop, Method, coalition_rows, there, uniform
 from mmeq.methods.dominance import ratios, scores
 
@@ -92,7 +93,7 @@ class Opm(Method):
     def dropped(self, features: Features, drop_M: Tensor, draw: torch.Generator) -> Features:
         """The same samples with features zeroed, never all that a sample has."""
         there_BM = there(features, self.all_1M)[0]
-        keep_BM = uniform(features, draw, len(drop_M)).to(drop_M.device) >= drop_M
+        keep_BM = carried(uniform(features, draw, len(drop_M)), drop_M.device) >= drop_M
         keep_BM = keep_BM | ~(keep_BM & there_BM).any(1, keepdim=True)
         scale = 1 / (1 - drop_M.mean()) if self.rescale else drop_M.new_ones(())
         factor_BM = keep_BM * scale

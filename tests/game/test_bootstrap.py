@@ -109,4 +109,5 @@ def test_kept_counts_are_the_drawn_ones(monkeypatch):
     monkeypatch.setattr(bootstrap, "KEPT", 0)
     streamed = torch.cat(list(bootstrap.resample_counts(700, 90, 3)))
     assert all(torch.equal(streamed, each) for each in kept)
-    assert streamed.dtype == torch.float64 and streamed.sum(1).eq(700).all()
+    assert streamed.dtype == torch.float64
+    assert streamed.sum(1).eq(700).all()
