@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from omegaconf import DictConfig
 
 from mmeq.config.combinations import roots
+from mmeq.config.compiling import compile_parts, lacking
 from mmeq.config.formats import fit_formats
 from mmeq.config.instantiate import instantiate, optimizer, prepared
 from mmeq.config.schema import MONITORS
@@ -78,9 +79,14 @@ def build(cfg: DictConfig | Tree, run_dir: Path, *, evaluation: bool = False) ->
 
     quieten()
     tree = plain_tree(cfg)
+    compiled = tree.get("compile", False) and not evaluation  # one pass is over before the compiler
+    if compiled and (problem := lacking(tree["trainer"]["accelerator"])) is not None:
+        raise MmeqError(problem)
     lightning.seed_everything(tree["seed"], workers=True, verbose=False)
     datamodule = build_data(tree)
     module = build_module(tree, datamodule)
+    if compiled:
+        compile_parts(module)
     # a batch with gaps may leave out any part of the network
     partial = module.method.partial_updates or not datamodule.spec.complete
     options = trainer_options(tree, run_dir, partial=partial)

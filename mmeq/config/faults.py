@@ -41,6 +41,9 @@ def explained(error: Exception, trainer: Any, run_dir: Path) -> MmeqError | None
             f"a process that loads data has died ({how}); where memory is short, fewer workers= "
             f"take less: {go_on}"
         )
+    if type(error).__module__.startswith(("torch._dynamo", "torch._inductor")):
+        first = str(error).strip().splitlines()[0]
+        return MmeqError(f"compile=true: {first}; {go_on} compile=false")
     if trainer.world_size > 1 and gone(error):
         return MmeqError(f"{_who(trainer)}, so this one cannot go on: {go_on}")
     return None

@@ -37,6 +37,7 @@ HARMLESS = (
     "trainer.devices",
     "trainer.num_nodes",
     "workers",
+    "compile",
     "data_root",
     "prepared",
     "cache",

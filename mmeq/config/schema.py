@@ -50,6 +50,7 @@ class Root:
     prepared: str | None = None
     cache: str | bool | None = None
     jobs_per_gpu: int = 1
+    compile: bool = False
 
 
 @dataclass

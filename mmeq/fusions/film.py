@@ -32,7 +32,10 @@ class Film(FillingFusion):
 
     def fuse(self, features: Sequence[Tensor], coalitions_SM: Tensor, orders: Orders) -> Tensor:
         """Logits [S, B, C]."""
-        first, *others = self.fill(features, coalitions_SM).unbind(1)
+        return self.run(Film._chain, self.fill(features, coalitions_SM))
+
+    def _chain(self, filled_SMBD: Tensor) -> Tensor:
+        first, *others = filled_SMBD.unbind(1)
         state = first
         for film, feature in zip(self.films, others, strict=True):
             scale, shift = film(state).chunk(2, dim=-1)

@@ -31,7 +31,10 @@ class Gated(FillingFusion):
 
     def fuse(self, features: Sequence[Tensor], coalitions_SM: Tensor, orders: Orders) -> Tensor:
         """Logits [S, B, C]."""
-        first, *others = self.fill(features, coalitions_SM).unbind(1)
+        return self.run(Gated._chain, self.fill(features, coalitions_SM))
+
+    def _chain(self, filled_SMBD: Tensor) -> Tensor:
+        first, *others = filled_SMBD.unbind(1)
         state = first
         for gate, linear, feature in zip(self.gates, self.maps, others, strict=True):
             state = torch.sigmoid(gate(state)) * linear(feature)

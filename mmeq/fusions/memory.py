@@ -143,14 +143,14 @@ class Memory(Fusion):
     def fuse(self, features: Sequence[Tensor], coalitions_SM: Tensor, orders: Orders) -> Tensor:
         """Logits [S, B, C]."""
         tree = coalition_tree(coalitions_SM, orders, features[0].device)
-        return self._mean(torch.stack(tuple(features)), tree)
+        return self.run(Memory._mean, torch.stack(tuple(features)), tree)
 
     def fuse_each(
         self, features: Sequence[Tensor], coalitions_SM: Tensor, orders: Orders
     ) -> Tensor:
         """Logits [K, S, B, C] under each order, from the same one walk as `fuse`."""
         tree = coalition_tree(coalitions_SM, orders, features[0].device)
-        return self._each(torch.stack(tuple(features)), tree)
+        return self.run(Memory._each, torch.stack(tuple(features)), tree)
 
     def _mean(self, x_MBD: Tensor, tree: Tree) -> Tensor:
         """Logits [S, B, C]: the mean over orders, after the readout, which is linear."""

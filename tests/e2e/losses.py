@@ -6,6 +6,7 @@ anew: only when a change is meant to change what is learnt. `test_losses` trains
 
 import json
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 import lightning
@@ -15,6 +16,7 @@ from lightning.pytorch import Trainer
 
 from mmeq.callbacks.scheduler import ShapleyScheduler
 from mmeq.config.build import build_data, build_module, quieten, trainer_options
+from mmeq.module import MultimodalModule
 
 RECORD = Path(__file__).with_name("losses.json")
 GAPS = ["missing={m0:0.5,m1:0.3,m2:0.3}"]
@@ -48,11 +50,13 @@ def cases() -> dict[str, dict]:
     return vectors | composed(MEDIA, EMOJI)
 
 
-def losses(tree: dict) -> list[dict]:
+def losses(tree: dict, change: Callable[[MultimodalModule], None] | None = None) -> list[dict]:
     """Of each epoch: every loss of the training, and accuracy, nll and EDM of the validation."""
     lightning.seed_everything(tree["seed"], workers=True, verbose=False)
     data = build_data(tree)
     module = build_module(tree, data)
+    if change is not None:
+        change(module)
     keep = Keep()
     with tempfile.TemporaryDirectory() as folder:
         trainer = Trainer(
