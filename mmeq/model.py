@@ -121,7 +121,9 @@ class MultimodalModel(lightning.LightningModule):
         self, batch: Batch, device: torch.device, dataloader_idx: int
     ) -> Batch:
         """Move a batch to the device; who has what stays known on the host (`on_host`)."""
-        moved: Batch = super().transfer_batch_to_device(batch, device, dataloader_idx)
+        tensors = {key: value for key, value in batch.items() if key != "id"}  # names stay
+        moved: Batch = super().transfer_batch_to_device(tensors, device, dataloader_idx)
+        moved |= {"id": batch["id"]} if "id" in batch else {}
         remember(moved["present"], batch["present"])
         return moved
 

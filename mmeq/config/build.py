@@ -249,6 +249,8 @@ def trainer_options(tree: Tree, run_dir: Path, *, partial: bool) -> dict[str, An
 
     options = {key: value for key, value in tree["trainer"].items() if key != "max_time"}
     cuda = options["accelerator"] in ("auto", "gpu", "cuda") and torch.cuda.is_available()
+    if not torch.cuda.is_available():  # else torch looks for the driver's library in every step
+        os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
     if options["precision"] == "auto":
         options["precision"] = "bf16-mixed" if cuda else "32-true"
     if cuda and options["deterministic"]:

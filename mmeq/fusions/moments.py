@@ -54,15 +54,16 @@ class RunningMoments(nn.Module):
     def update(self, features: Sequence[Tensor], present_BM: Tensor | None) -> None:
         """Take in one training batch: M × [B, D], and who has what (None: all have all)."""
         with torch.autocast(features[0].device.type, enabled=False):
-            x_MBD = torch.stack([feature.detach().float() for feature in features])
-            present = x_MBD.new_ones(x_MBD.shape[1], self.modalities)
-            if present_BM is not None:
+            flat_BX = torch.cat([feature.detach().float() for feature in features], 1)
+            if present_BM is None:
+                counts = torch.full_like(self.count_MM, len(flat_BX))
+            else:
                 present = present_BM.float()
-                x_MBD = x_MBD * present.T[:, :, None]
-            flat = x_MBD.transpose(0, 1).flatten(1)
-            sums = [present.T @ present, x_MBD.sum(1)]
+                counts = present.T @ present
+                flat_BX = flat_BX * present.repeat_interleave(self.dim, 1)
+            sums = [counts, flat_BX.sum(0).view(self.modalities, self.dim)]
             if self.cross:
-                sums.append(flat.T @ flat)
+                sums.append(flat_BX.T @ flat_BX)
             add_over_ranks(sums)
             self.count_MM.mul_(self.decay).add_(sums[0])
             self.sum_MD.mul_(self.decay).add_(sums[1])
