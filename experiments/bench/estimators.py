@@ -1,10 +1,10 @@
-"""Error of each Shapley estimator against its budget: `python experiments/bench/estimators.py`.
+"""Error of each Shapley estimator against its budget.
 
 Games: `saturating`, v = floor + span (1 - exp(-(unimodal + pairwise terms))), as validation
 accuracies of multimodal models grow; `jittered`, the same with the jitter that a validation set of
 finite size gives each coalition; `mfeat`, the validation accuracy of Gaussian naive Bayes on groups
 of real features of handwritten digits. Truth is exact: all 2^M coalitions. Written to
-estimators.json (estimators-quick.json with --quick).
+estimators.json (estimators-quick.json when quick), of which the line of results is a summary.
 """
 
 from __future__ import annotations
@@ -14,16 +14,17 @@ import statistics
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import script
 import torch
+from environment import HERE, environment, version
+from measure import Line
 from torch import Tensor
 
 import mmeq
+from mmeq.files import write_json
 from mmeq.game.estimators import estimate, minimum_budget
 from mmeq.game.order import kendall_tau
 
@@ -158,7 +159,32 @@ def shapiq_run(
     return torch.tensor([found[(m,)] for m in range(modalities)]).double()
 
 
-def lines(quick: bool) -> Iterator[dict[str, Any]]:
+def lines(quick: bool) -> Iterator[Line]:
+    """Measure on one thread and write all; how often the estimator that is the default is best."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        start = time.perf_counter()
+        found = list(measured(quick))
+        seconds = time.perf_counter() - start
+        told = {"environment": {**environment(), "shapiq": version("shapiq")}, "quick": quick}
+    finally:
+        torch.set_num_threads(threads)
+    show(found)
+    stem = f"estimators{'-quick' if quick else ''}"
+    write_json(HERE / f"{stem}.json", {**told, "seconds": seconds, "lines": found})
+    cells: dict[tuple[Any, ...], list[Line]] = {}
+    for one in found:
+        cells.setdefault((one["M"], one["game"], one["budget"]), []).append(one)
+    best = [min(rows, key=lambda one: one["rmse"])["estimator"] for rows in cells.values()]
+    yield {
+        "name": "cells in which regression_adjusted has the least RMSE",
+        "cells": len(best),
+        "least": best.count("regression_adjusted"),
+    }
+
+
+def measured(quick: bool) -> Iterator[dict[str, Any]]:
     """One line a game, budget and estimator."""
     seeds = 6 if quick else 20
     budgets = (200, 800) if quick else (100, 200, 500, 1000, 2000, 4000)
@@ -205,20 +231,3 @@ def show(found: list[dict[str, Any]]) -> None:
             + "".join(f"{ours.get(name, '-'):<21}" for name in OURS)
             + (f"{cell(best)} {best['estimator']}" if best else "not installed")
         )
-
-
-def main() -> None:
-    """Measure, print and write."""
-    given = script.options(__doc__, "budgets and seeds", threads=1)
-    start = time.perf_counter()
-    found = list(lines(given.quick))
-    show(found)
-    installed = {d.metadata["Name"] for d in metadata.distributions()}
-    versions = {"shapiq": metadata.version("shapiq") if "shapiq" in installed else None}
-    seconds = time.perf_counter() - start
-    path = script.write("estimators", given, versions, seconds=seconds, lines=found)
-    print(f"written to {path} after {seconds:.0f} s")
-
-
-if __name__ == "__main__":
-    main()

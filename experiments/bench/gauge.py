@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import ctypes
 import gc
+import math
+from collections.abc import Callable
+from typing import Any
 
 import torch
 
@@ -24,6 +27,13 @@ def give_back(at_once: bool) -> None:
         libc.mallopt(M_MMAP_THRESHOLD, 2**16 if at_once else 2**25)
 
 
+def trim() -> None:
+    """Let glibc give back what is free now, or what is used anew would not show as growth."""
+    libc = ctypes.CDLL(None)
+    if hasattr(libc, "malloc_trim"):
+        libc.malloc_trim(0)
+
+
 class Gauge:
     """MiB: on CUDA what PyTorch has allocated, else growth of the process's resident set."""
 
@@ -33,6 +43,7 @@ class Gauge:
     def start(self) -> None:
         """Begin."""
         gc.collect()
+        trim()
         if self.device.type == "cuda":
             self.before = torch.cuda.memory_allocated(self.device) / 2**20
         self.peak.start(self.device)
@@ -41,3 +52,12 @@ class Gauge:
         """The most since then; NaN where the system does not tell."""
         found = self.peak.read()
         return float("nan") if found is None else found["peak_mb"] - self.before
+
+
+def peak(run: Callable[[], Any]) -> dict[str, float]:
+    """``{"peak_mb": MiB}`` that one more run takes above what is there; {} if that is not told."""
+    gauge = Gauge(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
+    gauge.start()
+    run()
+    found = gauge.read()
+    return {} if math.isnan(found) else {"peak_mb": found}

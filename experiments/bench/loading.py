@@ -6,23 +6,25 @@ CREMA-D-like clips: flv 480 × 360 at 30 frames a second with a grainy moving pi
 
 from __future__ import annotations
 
+import hashlib
 import statistics
 import tempfile
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from typing import Any
 
 import av
 import numpy as np
-import script
 import torch
-from measure import ratio
+from measure import Line, in_turn, line, now, ratio
+from models import device, half, moved
 from torch import Tensor, nn
 from torchvision.models import resnet18
 
 from mmeq.data.datamodule import DataModule
+from mmeq.data.feature_cache import FeatureCache, FeatureFormat
 from mmeq.data.media.preparing import prepare
 from mmeq.data.releases.cremad import CremaD
 
@@ -74,11 +76,14 @@ def write_sound(path: Path, random: np.random.Generator) -> None:
         container.mux(stream.encode())
 
 
+def corpus(root: Path, prepared: Path) -> CremaD:
+    """The data set, with parts that few actors can fill."""
+    return CremaD(str(root), str(prepared), fractions=(0.6, 0.2, 0.2))
+
+
 def module(root: Path, prepared: Path, batch: int, workers: int) -> DataModule:
     """The data module that training uses."""
-    data = DataModule(
-        CremaD(str(root), str(prepared), fractions=(0.8, 0.1, 0.1)), batch, workers=workers
-    )
+    data = DataModule(corpus(root, prepared), batch, workers=workers)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         data.setup()
@@ -123,23 +128,25 @@ class Steps:
     """
 
     def __init__(self, net: Pair, batches: Callable[[], Iterator[Any]], count: int) -> None:
-        self.net, self.batches, self.count = net, batches, count
+        self.net, self.batches, self.count = net.to(device()), batches, count
         self.optimizer = torch.optim.SGD(net.parameters(), lr=1e-3)
         self.waiting: list[float] = []
 
     def __call__(self) -> float:
         """Run."""
-        source, waited = self.batches(), 0.0
+        source, waited, where = self.batches(), 0.0, device()
         next(source)  # workers start before the clock does
-        start = time.perf_counter()
+        start = now(where)
         for _ in range(self.count):
             asked = time.perf_counter()
-            batch = next(source)
+            batch = moved(next(source), where)
             waited += time.perf_counter() - asked
             self.optimizer.zero_grad(set_to_none=True)
-            nn.functional.cross_entropy(self.net(batch["inputs"]), batch["label"]).backward()
+            with half():
+                logits = self.net(batch["inputs"])
+            nn.functional.cross_entropy(logits.float(), batch["label"]).backward()
             self.optimizer.step()
-        seconds = time.perf_counter() - start
+        seconds = now(where) - start
         self.waiting.append(waited / seconds)
         return seconds / self.count
 
@@ -152,64 +159,86 @@ def endless(loader: Any) -> Iterator[Any]:
 
 def anonymous_mib() -> float:
     """Memory of this process that is no mapped file (Linux)."""
-    for line in Path("/proc/self/status").read_text(encoding="ascii").splitlines():
-        if line.startswith("RssAnon:"):
-            return int(line.split()[1]) / 1024
+    for row in Path("/proc/self/status").read_text(encoding="ascii").splitlines():
+        if row.startswith("RssAnon:"):
+            return int(row.split()[1]) / 1024
     return float("nan")
 
 
-def lines(quick: bool) -> Iterator[dict[str, Any]]:
+def lines(quick: bool) -> Iterator[Line]:
     """All measurements."""
-    actors, repeats = (10, 3) if quick else (20, 5)
+    actors, repeats = (5, 3) if quick else (20, 5)
     with tempfile.TemporaryDirectory() as folder:
         root, shards = Path(folder) / "cremad", Path(folder) / "shards"
         write_corpus(root, actors)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            prepare(CremaD(str(root), str(shards)), workers=2)
-        for workers in (0, 2):
-            fly = epoch(module(root, Path(folder) / "none", 8, workers))
-            ready = epoch(module(root, shards, 8, workers))
-            line = ratio(
-                f"loading on the fly / prepared, CREMA-D-like, {workers} workers",
-                fly,
-                ready,
-                repeats,
-            )
-            line["clips_per_second"] = [1 / seconds for seconds in line["seconds"]]
-            yield line
-        yield fed(root, shards, repeats)
-        yield flat(module(root, shards, 8, 0))
+            prepare(corpus(root, shards), workers=2)
+        for workers in (0,) if quick else (0, 2):
+            yield from sources(root, shards, Path(folder), workers, repeats)
+        yield fed(root, shards, 2 if quick else 3, repeats)
+        if not quick:
+            yield flat(module(root, shards, 8, 0))
 
 
-def fed(root: Path, shards: Path, repeats: int) -> dict[str, Any]:
+def sources(root: Path, shards: Path, folder: Path, workers: int, repeats: int) -> Iterator[Line]:
+    """Decoding, prepared shards and cached features, in turn."""
+    runs = {
+        "fly": epoch(module(root, folder / "none", 8, workers)),
+        "ready": epoch(module(root, shards, 8, workers)),
+        "cached": epoch(cached(module(root, shards, 8, workers), folder / "features")),
+    }
+    found = in_turn(runs, repeats)
+    for name, a, b in (
+        ("loading on the fly / prepared shards", "fly", "ready"),
+        ("prepared shards / cached features", "ready", "cached"),
+    ):
+        told = line(f"{name}, CREMA-D-like, {workers} workers", found[a], found[b])
+        yield {**told, "samples_per_second": [1 / seconds for seconds in told["seconds"]]}
+
+
+def cached(data: DataModule, root: Path) -> DataModule:
+    """The same data with features of frozen encoders in a cache in place of its media."""
+    manifest = data.manifest
+    keys = np.array([hashlib.md5(one.encode()).hexdigest().encode() for one in manifest.ids], "S32")
+    random = np.random.default_rng(0)
+
+    def compute(rows: list[int]) -> Generator[tuple[list[int], np.ndarray], None, None]:
+        yield rows, random.standard_normal((len(rows), 512)).astype(np.float32)
+
+    for m, one in enumerate(data.spec.modalities):
+        cache = FeatureCache(root, FeatureFormat(one.name, {}))
+        cache.fill(keys, manifest.ids, compute)
+        column = cache.column(keys, manifest.present[:, m].numpy())
+        if column is None:
+            raise RuntimeError(f"the cache has not all features of {one.name}")
+        manifest.columns[one.name] = column
+    return data
+
+
+def fed(root: Path, shards: Path, steps: int, repeats: int) -> Line:
     """A ResNet-18 pair that waits for shards, against one that has its batches ready."""
     net = Pair()
     loader = module(root, shards, BATCH, 1).train_dataloader()
     kept = list(loader)[:2]
-    shards_first = Steps(net, lambda: endless(loader), 3)
-    line = ratio(
-        "ResNet-18 pair fed from shards by one worker / from memory, a step",
-        shards_first,
-        Steps(net, lambda: endless(kept), 3),
-        repeats,
-    )
-    line["waiting"] = statistics.median(shards_first.waiting)
-    print(f"  share of a step spent waiting for data: {100 * line['waiting']:.2f} %", flush=True)
-    return line
+    shards_first = Steps(net, lambda: endless(loader), steps)
+    name = "ResNet-18 pair fed from shards by one worker / from memory, a step"
+    found = ratio(name, shards_first, Steps(net, lambda: endless(kept), steps), repeats)
+    return {**found, "waiting": statistics.median(shards_first.waiting)}
 
 
-def flat(data: DataModule, epochs: int = 6) -> dict[str, Any]:
+def flat(data: DataModule, epochs: int = 6) -> Line:
     """Memory after each epoch of reading shards in this process."""
     loader, grown = data.train_dataloader(), []
     for _ in range(epochs):
         for _ in loader:
             pass
         grown.append(anonymous_mib())
-    line = {"name": "anonymous memory (MiB) after epochs 1 to 6 of reading shards", "mib": grown}
-    print(f"{line['name']:<66} {' '.join(f'{mib:.0f}' for mib in grown)}", flush=True)
-    return line
-
-
-if __name__ == "__main__":
-    script.main(__doc__, "loading", "clips and repeats", lines, av=av.__version__)
+    return {
+        "name": f"anonymous memory (MiB) after epochs 1 to {epochs} of reading shards",
+        "ratio": (share := grown[-1] / grown[0]),
+        "lowest": share,
+        "highest": share,
+        "repeats": 1,
+        "mib": grown,
+    }

@@ -1,41 +1,36 @@
-"""What a run costs beside training: seconds to its first batch, and the record of each epoch.
+"""What the record of a run costs: epochs with it and without, within one run.
 
-Starts are fresh processes. The record is measured within one run: its epochs are in turn without
-any record, with the default one (console off), and with a logger more; an epoch lasts until the
-next begins, so it has all that is written at its end. Beside the ratio, which has what goes on in
-the background too, stands the time that passes in the record's own hooks, loggers and the disk
-included: a busy machine blurs it less. How much it blurs the ratios shows in epochs without record
-against others without. Written to overhead.json (overhead-quick.json with --quick).
+Its epochs are in turn without any record, with the default one (console off), and with a logger
+more; an epoch lasts until the next begins, so it has all that is written at its end. Beside the
+ratio, which has what goes on in the background too, stands the time that passes in the record's own
+hooks, loggers and the disk included: a busy machine blurs it less. How much it blurs the ratios
+shows in epochs without record against others without.
 """
 
 from __future__ import annotations
 
+import contextlib
 import functools
-import logging
+import io
 import os
 import random
 import statistics
-import subprocess
-import sys
 import tempfile
 import time
-import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import lightning
-import script
-from hydra import compose, initialize_config_dir
+from built import built
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import Logger
-from measure import in_turn, line
+from measure import Line, line
 
 from mmeq.callbacks.guard import LossGuard
 from mmeq.callbacks.router import FitRouter
 from mmeq.callbacks.scheduler import ShapleyScheduler
-from mmeq.config import Run, build, cli, conf_dir, validate
+from mmeq.config import Run
 from mmeq.loggers import finish_loggers, log_config
 
 TRAINS = (LossGuard, ShapleyScheduler, FitRouter, ModelCheckpoint)
@@ -46,58 +41,16 @@ TOLD = {
     "record": "default record",
     **{name: f"record, logger={name}" for name in LOGGERS},
 }
-FIRST = """
-import os, runpy, sys, time
-from mmeq.module import MultimodalModule
-
-def told(*_):
-    print(time.time(), flush=True)
-    os._exit(0)
-
-MultimodalModule.training_step = told
-sys.argv[0] = "mmeq.train"
-runpy.run_module("mmeq.train", run_name="__main__")
-"""
-"""Leaves where the first training batch would be trained, and says when that was."""
-STARTS = {
-    "python -c 'import lightning.pytorch'": ["-c", "import lightning.pytorch"],
-    "python -m mmeq.train --help": ["-m", "mmeq.train", "--help"],
-    "python -m mmeq.train, to its first batch": ["-c", FIRST],
-    "python -m mmeq.train dataset=emoji, to its first batch": ["-c", FIRST, "dataset=emoji"],
-}
+SETTING = (
+    "callbacks.console=null",
+    f"logger=[{','.join(LOGGERS)}]",
+    "logger.wandb.mode=offline",
+)
 JOBS = {
-    "mfeat": (),
+    "mfeat": ("dataset=mfeat",),
     "synthetic": ("dataset=synthetic", "dataset.samples={samples}"),
 }
 Parts = tuple[list[Callback], list[Logger]]
-
-
-def starts(repeats: int) -> Iterator[dict[str, Any]]:
-    """Seconds that starting takes, each program in turn."""
-    with tempfile.TemporaryDirectory() as place:
-        runs = {
-            name: lambda given=given: seconds_to_start(given, Path(place))
-            for name, given in STARTS.items()
-        }
-        for name, found in in_turn(runs, repeats).items():
-            spread = {"lowest": min(found), "highest": max(found), "repeats": repeats}
-            yield {"name": name, "seconds": statistics.median(found), **spread}
-            print(
-                f"{name:<66} {statistics.median(found):6.2f} s  "
-                f"({min(found):.2f} to {max(found):.2f})",
-                flush=True,
-            )
-
-
-def seconds_to_start(given: list[str], place: Path) -> float:
-    """Start a program; seconds until its end, or until the first batch where it tells that."""
-    folder = tempfile.mkdtemp(dir=place)
-    own = [f"hydra.run.dir={folder}/run", "trainer.accelerator=cpu"] if FIRST in given else []
-    begun = time.time()
-    done = subprocess.run(
-        [sys.executable, *given, *own], cwd=folder, capture_output=True, text=True, check=True
-    )
-    return (float(done.stdout.splitlines()[-1]) if own else time.time()) - begun
 
 
 class Turns(Callback):
@@ -154,29 +107,29 @@ class Turns(Callback):
         trainer.callbacks[:] = [self, *callbacks]  # in place: Lightning is in the middle of it
 
 
-def records(name: str, overrides: tuple[str, ...], rounds: int) -> Iterator[dict[str, Any]]:
+def records(name: str, overrides: tuple[str, ...], rounds: int) -> Iterator[Line]:
     """Epochs of a job with its record and without."""
     with tempfile.TemporaryDirectory() as place:
-        run = built(Path(place), *overrides)
+        run = built(Path(place), *SETTING, *overrides, bare=False)
         turns = Turns(parts(run), rounds)
         run.trainer.fit_loop.max_epochs = len(turns.turns) + 1
         log_config(run.trainer.loggers, run.cfg)
         run.trainer.callbacks.insert(0, turns)  # all are set up, then take turns
-        run.trainer.fit(run.module, datamodule=run.datamodule)
+        with contextlib.redirect_stdout(io.StringIO()):  # the record tells tables too
+            run.trainer.fit(run.module, datamodule=run.datamodule)
         found = {kind: seconds[1:] for kind, seconds in turns.seconds.items()}
         none = found.pop("none")
         for kind, seconds in found.items():
             told = f"{name}, epochs of {statistics.median(none):.2f} s: {TOLD[kind]} / none"
             hooks = statistics.median(turns.recording[kind][1:])
             share = hooks / statistics.median(none)
-            yield {**line(told, seconds, none), "hooks": {"seconds": hooks, "share": share}}
-            print(
-                f"  in its hooks: {1000 * hooks:.1f} ms an epoch, {100 * share:.2f} %", flush=True
-            )
-        yield ending(name, run, turns)
+            yield line(told, seconds, none, hooks={"seconds": hooks, "share": share})
+        with contextlib.redirect_stdout(io.StringIO()):
+            last = ending(name, run, turns)
+        yield last
 
 
-def ending(name: str, run: Run, turns: Turns) -> dict[str, Any]:
+def ending(name: str, run: Run, turns: Turns) -> Line:
     """What is drawn and written once, when training has ended: seconds with it and without."""
     seconds = {}
     for kind in ("none", "record", "none", "record"):  # the first two warm up
@@ -187,20 +140,8 @@ def ending(name: str, run: Run, turns: Turns) -> dict[str, Any]:
         run.trainer.test(run.module, datamodule=run.datamodule, verbose=False)
         seconds[kind] = time.perf_counter() - begun
     finish_loggers(turns.kinds["wandb"][1])
-    told = f"{name}: end of a run, with the test: default record, and none (seconds)"
-    print(f"{told:<66} {seconds['record']:.2f}, {seconds['none']:.2f}", flush=True)
-    return {"name": told, "seconds": [seconds["record"], seconds["none"]]}
-
-
-def built(folder: Path, *overrides: str) -> Run:
-    """What ``python -m mmeq.train <overrides>`` would train, with all loggers and no console."""
-    cli.prepare()
-    own = ["callbacks.console=null", "optim.scheduler=null", "trainer.accelerator=cpu"]
-    own += [f"logger=[{','.join(LOGGERS)}]", "logger.wandb.mode=offline"]
-    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
-        cfg = compose("train", overrides=[*own, *overrides])
-    validate(cfg)
-    return build(cfg, folder)
+    told = f"{name}: end of a run, with the test: default record / none"
+    return line(told, [seconds["record"]], [seconds["none"]])
 
 
 def parts(run: Run) -> dict[str, Parts]:
@@ -214,22 +155,10 @@ def parts(run: Run) -> dict[str, Parts]:
     return kinds
 
 
-def lines(quick: bool) -> Iterator[dict[str, Any]]:
+def lines(quick: bool) -> Iterator[Line]:
     """All measurements."""
-    yield from starts(2 if quick else 5)
+    os.environ["WANDB_MODE"] = "offline"
     samples = 4000 if quick else 30000
     for name, overrides in JOBS.items():
         rounds = (5 if quick else 30) if name == "mfeat" else (3 if quick else 10)
         yield from records(name, tuple(o.format(samples=samples) for o in overrides), rounds)
-
-
-def main() -> None:
-    """Measure, print and write."""
-    warnings.filterwarnings("ignore")
-    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
-    os.environ["WANDB_MODE"] = "offline"
-    script.main(__doc__, "overhead", "repeats and samples", lines, lightning=lightning.__version__)
-
-
-if __name__ == "__main__":
-    main()

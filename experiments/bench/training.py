@@ -1,0 +1,61 @@
+"""Training: an alternating epoch against a joint one, and against the encoders alone.
+
+The same encoders, batches, fusion (the default memory) and optimizer (the default AdamW, clipped)
+on both sides. The floor is a plain loop of the encoders' forward and backward: no fusion, no
+optimizer, no framework.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import partial
+
+from gauge import peak
+from measure import Line, in_turn, line
+from models import Batches, build, epoch, floor
+
+from mmeq.methods.joint import Joint
+from mmeq.methods.shapley import Shapley
+
+JOBS = {
+    "ResNet-18": (2, 2, (2, 3, 6), (2,)),
+    "transformer": (4, 2, (2, 3, 6), (3,)),
+    "MLP": (40, 20, (2, 3, 6), (2, 3, 6)),
+}
+"""Kind of encoders → batches an epoch and when quick, modalities and when quick."""
+AIMS = {"ResNet-18": 1.10, "transformer": 1.10, "MLP": 2.0}
+FLOOR = 1.25
+
+
+def lines(quick: bool) -> Iterator[Line]:
+    """All measurements."""
+    for kind, (count, few, sizes, some) in JOBS.items():
+        for size in some if quick else sizes:
+            yield from against(kind, size, few if quick else count, 3 if quick else 5)
+
+
+def against(kind: str, size: int, count: int, repeats: int) -> Iterator[Line]:
+    """Alternating epochs of so many modalities and batches."""
+    batches = Batches(kind, size, count)
+    alternating = build(kind, size, Shapley)
+    runs = {
+        "alternating": epoch(alternating, batches),
+        "joint": epoch(build(kind, size, Joint), batches),
+        "floor": floor(alternating, batches),
+    }
+    found = in_turn(runs, repeats)
+    ours, joint, least = found["alternating"], found["joint"], found["floor"]
+    tag = f"{kind} x {size}"
+    rate = partial(rates, kind, size, batches.samples)
+    first = line(f"alternating epoch / joint epoch, {tag}", ours, joint, aim=AIMS[kind])
+    yield {**first, **rate(first), **peak(runs["alternating"])}
+    second = line(f"alternating epoch / forward and backward alone, {tag}", ours, least)
+    yield {**second, **rate(second), **({} if kind == "MLP" else {"aim": FLOOR})}
+
+
+def rates(kind: str, modalities: int, samples: int, line: Line) -> Line:
+    """Samples per second on both sides of a line, and images (or spectrograms) of ResNets."""
+    found = {"samples_per_second": [samples / seconds for seconds in line["seconds"]]}
+    if kind == "ResNet-18":
+        found["images_per_second"] = [modalities * one for one in found["samples_per_second"]]
+    return found
