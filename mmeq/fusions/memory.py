@@ -18,7 +18,7 @@ from mmeq.errors import MmeqError
 from mmeq.fusions.base import Fusion, linear_init, mixed
 from mmeq.fusions.moments import RunningMoments
 from mmeq.fusions.orders import Orders
-from mmeq.fusions.tree import Rows, Tree, coalition_tree, take
+from mmeq.fusions.tree import Rows, Tree, Walk, coalition_tree, take
 
 Align = Literal["none", "feature", "sample", "both"]
 
@@ -143,53 +143,60 @@ class Memory(Fusion):
     def fuse(self, features: Sequence[Tensor], coalitions_SM: Tensor, orders: Orders) -> Tensor:
         """Logits [S, B, C]."""
         tree = coalition_tree(coalitions_SM, orders, features[0].device)
-        return self.run(Memory._mean, torch.stack(tuple(features)), tree)
+        return self.run(Memory._mean, *self._inputs(features, tree))
 
     def fuse_each(
         self, features: Sequence[Tensor], coalitions_SM: Tensor, orders: Orders
     ) -> Tensor:
         """Logits [K, S, B, C] under each order, from the same one walk as `fuse`."""
         tree = coalition_tree(coalitions_SM, orders, features[0].device)
-        return self.run(Memory._each, torch.stack(tuple(features)), tree)
+        return self.run(Memory._each, *self._inputs(features, tree))
 
-    def _mean(self, x_MBD: Tensor, tree: Tree) -> Tensor:
+    def _inputs(self, features: Sequence[Tensor], tree: Tree) -> tuple[Tensor, Tensor | None, Walk]:
+        """What the walk is computed from: features, correlations of its pairs, and its plan."""
+        corr_QDD = None
+        if tree.pairs and self.align in ("feature", "both"):
+            corr_QDD = self.moments.correlations(tree.pairs)
+        return torch.stack(tuple(features)), corr_QDD, tree.walk
+
+    def _mean(self, x_MBD: Tensor, corr_QDD: Tensor | None, walk: Walk) -> Tensor:
         """Logits [S, B, C]: the mean over orders, after the readout, which is linear."""
-        logits_EBC = self.readout_memory(self._walk(x_MBD, tree))
-        if tree.mean_SE is None:
-            logits_SBC = logits_EBC[tree.end_KS[0]]
+        logits_EBC = self.readout_memory(self._walk(x_MBD, corr_QDD, walk))
+        if walk.mean_SE is None:
+            logits_SBC = logits_EBC[walk.end_KS[0]]
         else:
-            logits_SBC = mixed(tree.mean_SE, logits_EBC)
-        return self._with_evidence(logits_SBC, x_MBD, tree)
+            logits_SBC = mixed(walk.mean_SE, logits_EBC)
+        return self._with_evidence(logits_SBC, x_MBD, walk)
 
-    def _each(self, x_MBD: Tensor, tree: Tree) -> Tensor:
+    def _each(self, x_MBD: Tensor, corr_QDD: Tensor | None, walk: Walk) -> Tensor:
         """Logits [K, S, B, C]."""
-        logits_EBC = self.readout_memory(self._walk(x_MBD, tree))
-        return self._with_evidence(logits_EBC[tree.end_KS], x_MBD, tree)
+        logits_EBC = self.readout_memory(self._walk(x_MBD, corr_QDD, walk))
+        return self._with_evidence(logits_EBC[walk.end_KS], x_MBD, walk)
 
-    def _with_evidence(self, logits: Tensor, x_MBD: Tensor, tree: Tree) -> Tensor:
+    def _with_evidence(self, logits: Tensor, x_MBD: Tensor, walk: Walk) -> Tensor:
         """Add the additive unimodal evidence to [..., S, B, C]."""
         if self.evidence_MCD is None:
             return logits
         evidence_MBC = torch.bmm(x_MBD, self.evidence_MCD.mT)
-        return logits + mixed(tree.present_SM, evidence_MBC)
+        return logits + mixed(walk.present_SM, evidence_MBC)
 
-    def _walk(self, x_MBD: Tensor, tree: Tree) -> Tensor:
+    def _walk(self, x_MBD: Tensor, corr_QDD: Tensor | None, walk: Walk) -> Tensor:
         """The outputs [E, B, D] of the prefixes at which a coalition ends, depth by depth."""
-        inputs = self._cell_inputs(x_MBD, tree) if len(tree.levels) > 1 else ()
-        if tree.widths is not None:  # the gradients of parts meet in one copy, those of slices add
-            inputs = [each.split(tree.widths) for each in inputs]
-        state, out = x_MBD.index_select(0, tree.first_P), None
+        inputs = self._cell_inputs(x_MBD, corr_QDD, walk) if len(walk.levels) > 1 else ()
+        if walk.widths is not None:  # the gradients of parts meet in one copy, those of slices add
+            inputs = [each.split(walk.widths) for each in inputs]
+        state, out = x_MBD.index_select(0, walk.first_P), None
         if self.inherit:
             first = self.gate_input(state), self._admit(state)
             state, out = self._step(self.initial_D.expand_as(state), *first)
-        outputs = [self._output(state, out, tree.levels[0].end_E)]
-        for depth, level in enumerate(tree.levels[1:]):
+        outputs = [self._output(state, out, walk.levels[0].end_E)]
+        for depth, level in enumerate(walk.levels[1:]):
             gates, admitted = (
-                take(each, level.step_P) if tree.widths is None else each[depth] for each in inputs
+                take(each, level.step_P) if walk.widths is None else each[depth] for each in inputs
             )
             state, out = self._step(take(state, level.parent_P), gates, admitted)
             outputs.append(self._output(state, out, level.end_E))
-        if self.inherit and self.training and len(tree.levels) == self.modalities:
+        if self.inherit and self.training and len(walk.levels) == self.modalities:
             self._remember(state)
         return torch.cat([output for output in outputs if output is not None])
 
@@ -214,26 +221,26 @@ class Memory(Fusion):
         candidate = self.candidate(a_PBD)
         return a_PBD + candidate if self.cell == "residual" else torch.tanh(candidate)
 
-    def _cell_inputs(self, x_MBD: Tensor, tree: Tree) -> tuple[Tensor, Tensor]:
+    def _cell_inputs(
+        self, x_MBD: Tensor, corr_QDD: Tensor | None, walk: Walk
+    ) -> tuple[Tensor, Tensor]:
         """What depends on (before, added) alone: gate terms [Q, B, 3D], candidates [Q, B, D]."""
-        a_QBD = self._aligned(x_MBD, tree.before_Q, tree.added_Q)
+        a_QBD = self._aligned(x_MBD, corr_QDD, walk)
         return self.gate_input(a_QBD), self._admit(a_QBD)
 
-    def _aligned(self, x_MBD: Tensor, before_Q: Tensor, added_Q: Tensor) -> Tensor:
+    def _aligned(self, x_MBD: Tensor, corr_QDD: Tensor | None, walk: Walk) -> Tensor:
         """Features of the added modalities, aligned to those before them: [Q, B, D]."""
-        own_QBD = x_MBD.index_select(0, added_Q)
+        own_QBD = x_MBD.index_select(0, walk.added_Q)
         if self.align == "none":
             return own_QBD
         mean_M1D, std_M1D = self.moments.mean_MD[:, None], self.moments.std_MD[:, None]
         z_MBD, aligned_QBD = (x_MBD - mean_M1D) / std_M1D, own_QBD
-        if self.align in ("feature", "both"):
-            corr_QDD = self.moments.corr_MMDD[before_Q, added_Q].to(z_MBD.dtype)
-            aligned_QBD = F.rms_norm(
-                torch.bmm(z_MBD.index_select(0, added_Q), corr_QDD), (self.dim,), eps=1e-6
-            )
-            aligned_QBD = aligned_QBD * std_M1D[before_Q] + mean_M1D[before_Q]
+        if corr_QDD is not None:
+            turned_QBD = torch.bmm(z_MBD.index_select(0, walk.added_Q), corr_QDD.to(z_MBD.dtype))
+            aligned_QBD = F.rms_norm(turned_QBD, (self.dim,), eps=1e-6)
+            aligned_QBD = aligned_QBD * std_M1D[walk.before_Q] + mean_M1D[walk.before_Q]
         if self.align in ("sample", "both") and self.training:
-            z_QBD = F.normalize(z_MBD.detach(), dim=-1)[before_Q]
+            z_QBD = F.normalize(z_MBD.detach(), dim=-1)[walk.before_Q]
             cosine = torch.bmm(z_QBD, z_QBD.mT)
             mix = F.normalize(cosine * (cosine > self.threshold), p=1, dim=-1)
             aligned_QBD = torch.bmm(mix.to(aligned_QBD.dtype), aligned_QBD)

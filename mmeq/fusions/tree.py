@@ -14,6 +14,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from mmeq.fusions.moments import Pairs
 from mmeq.fusions.orders import Orders
 
 Rows = slice | Tensor
@@ -34,8 +35,8 @@ class Level(NamedTuple):
     end_E: Rows
 
 
-class Tree(NamedTuple):
-    """One walk. Which modality is which is told by tensors alone: orders share a computation.
+class Walk(NamedTuple):
+    """What is computed. Which modality is which is told by tensors alone: orders share it.
 
     Attributes:
         levels: in order of depth.
@@ -48,7 +49,6 @@ class Tree(NamedTuple):
         end_KS: the end of each coalition under each order, counted over all levels.
         mean_SE: how much each end counts in each coalition's mean over orders; None where all
             orders agree about every coalition's end, which then is its only one.
-        cells: number of prefixes, the cost of the walk: M=3 hybrid 15, M=4 64.
     """
 
     levels: tuple[Level, ...]
@@ -59,6 +59,19 @@ class Tree(NamedTuple):
     present_SM: Tensor
     end_KS: Tensor
     mean_SE: Tensor | None
+
+
+class Tree(NamedTuple):
+    """A planned walk.
+
+    Attributes:
+        walk: see there.
+        pairs: the distinct (before, added) pairs, as `Walk.before_Q` and `added_Q` have them.
+        cells: number of prefixes, the cost of the walk: M=3 hybrid 15, M=4 64.
+    """
+
+    walk: Walk
+    pairs: Pairs
     cells: int
 
 
@@ -108,12 +121,14 @@ def _plan(coalitions: tuple[tuple[bool, ...], ...], orders: Orders, device: torc
     for end in itertools.chain.from_iterable(zip(*ends, strict=True)):
         for k in range(len(end)):
             places[k].setdefault(end[: k + 1], len(places[k]))
-    pairs: dict[tuple[int, ...], int] = {}
+    pairs: dict[tuple[int, int], int] = {}
     used, levels, numbers = {end for each in ends for end in each}, [], dict[tuple[int, ...], int]()
 
     for k, level in enumerate(places):
         parents = [places[k - 1][prefix[:-1]] if k else 0 for prefix in level]
-        steps = [pairs.setdefault(prefix[-2:], len(pairs)) if k else 0 for prefix in level]
+        steps = [
+            pairs.setdefault((prefix[-2], prefix[-1]), len(pairs)) if k else 0 for prefix in level
+        ]
         ending = [prefix for prefix in level if prefix in used]
         numbers.update(zip(ending, range(len(numbers), len(numbers) + len(ending)), strict=True))
         kinds = parents, steps, [level[prefix] for prefix in ending]
@@ -125,7 +140,7 @@ def _plan(coalitions: tuple[tuple[bool, ...], ...], orders: Orders, device: torc
         counts_SE = torch.zeros(len(coalitions), len(numbers))
         counts_SE.scatter_add_(1, end_KS.T, torch.ones(end_KS.T.shape))
         mean_SE = (counts_SE / len(orders)).to(device)
-    return Tree(
+    walk = Walk(
         levels=tuple(levels),
         first_P=_indices([prefix[0] for prefix in places[0]], device),
         before_Q=_indices([before for before, _ in pairs], device),
@@ -134,8 +149,8 @@ def _plan(coalitions: tuple[tuple[bool, ...], ...], orders: Orders, device: torc
         present_SM=_present(coalitions, device),
         end_KS=end_KS.to(device),
         mean_SE=mean_SE,
-        cells=sum(map(len, places)),
     )
+    return Tree(walk, tuple(pairs), sum(map(len, places)))
 
 
 def _indices(rows: Sequence[int], device: torch.device) -> Tensor:

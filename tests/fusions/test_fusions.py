@@ -1,5 +1,6 @@
 """All fusions: one contract; the memory against a cell-by-cell reference written out here."""
 
+import copy
 import itertools
 
 import pytest
@@ -108,12 +109,13 @@ def reference_memory(fusion: Memory, features, members, order):
     """The docstring's equations, one sample set and one order at a time."""
     chain = [m for m in order if m in members]
     lstm = fusion.cell == "lstm"
-    mean, std, corr = fusion.moments.mean_MD, fusion.moments.std_MD, fusion.moments.corr_MMDD
+    mean, std = fusion.moments.mean_MD, fusion.moments.std_MD
     c = features[chain[0]]
     h = torch.tanh(c) if lstm else c
     for i, j in itertools.pairwise(chain):
         z = (features[j] - mean[j]) / std[j]
-        x = z @ corr[i, j]
+        [corr] = fusion.moments.correlations(((i, j),))
+        x = z @ corr
         x = x / (x.square().mean(-1, keepdim=True) + 1e-6).sqrt()
         x = x * std[i] + mean[i]
         a = features[j] + x if fusion.keep else x
@@ -178,9 +180,16 @@ def test_moments_match_plain_statistics_with_gaps():
     torch.testing.assert_close(moments.mean_MD, x.mean(0), atol=1e-5, rtol=1e-4)
     torch.testing.assert_close(moments.std_MD, x.std(0, correction=0), atol=1e-4, rtol=1e-4)
     z = (x - x.mean(0)) / x.std(0, correction=0)
-    torch.testing.assert_close(
-        moments.corr_MMDD[0, 1], z[:, 1].T @ z[:, 0] / 400, atol=1e-4, rtol=1e-3
-    )
+    both = moments.correlations(((0, 1), (1, 0)))
+    torch.testing.assert_close(both[0], z[:, 1].T @ z[:, 0] / 400, atol=1e-4, rtol=1e-3)
+    torch.testing.assert_close(both[1], both[0].T)
+    before = copy.deepcopy(moments)
+    before.correlations(((0, 1),))
+    moments.update(list(x[:50].unbind(1)), None)
+    assert not torch.equal(moments.correlations(((0, 1), (1, 0))), both)
+    old = {**before.state_dict(), "corr_MMDD": torch.zeros(2, 2, 5, 5)}  # of an earlier version
+    moments.load_state_dict(old)
+    assert torch.equal(moments.correlations(((0, 1), (1, 0))), both)
     # rows that lack modality 1 change nothing about it
     gaps = RunningMoments(2, 5, decay=1.0)
     present = torch.ones(400, 2, dtype=torch.bool)
