@@ -234,11 +234,14 @@ def agreement(entry: Any, told: Any) -> str:  # noqa: ANN401 - trees of numbers
 
 
 def gap(a: Any, b: Any) -> float:  # noqa: ANN401 - leaves of the trees
-    """Return the distance of two leaves: 0 when equal, infinite when not both numbers."""
+    """Return the distance of two leaves: 0 when equal, infinite when not both numbers.
+
+    Of numbers above 1 (EDM, in percent) it is relative.
+    """
     if a == b:
         return 0.0
     both = isinstance(a, int | float) and isinstance(b, int | float)
-    return abs(a - b) if both else float("inf")
+    return abs(a - b) / max(1.0, abs(b)) if both else float("inf")
 
 
 def flat(tree: Any, prefix: str = "") -> dict[str, Any]:  # noqa: ANN401 - a tree of numbers

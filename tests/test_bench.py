@@ -8,6 +8,7 @@ import math
 from pathlib import Path
 
 import pytest
+import torch
 from PIL import Image
 
 BENCH = Path(__file__).parents[1] / "experiments" / "bench"
@@ -18,7 +19,9 @@ README = "# Bench\n\nby hand\n\n<!-- bench -->\nold\n<!-- /bench -->\n\nafter\n"
 def bench(monkeypatch):
     """Modules of the bench, by name."""
     monkeypatch.syspath_prepend(str(BENCH))
-    return importlib.import_module
+    threads = torch.get_num_threads()
+    yield importlib.import_module
+    torch.set_num_threads(threads)  # other numbers sum in another order
 
 
 def test_a_line_has_median_range_and_facts_of_pairs_in_turn(bench):

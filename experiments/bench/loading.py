@@ -176,7 +176,7 @@ def lines(quick: bool) -> Iterator[Line]:
             prepare(corpus(root, shards), workers=2)
         for workers in (0,) if quick else (0, 2):
             yield from sources(root, shards, Path(folder), workers, repeats)
-        yield fed(root, shards, 2 if quick else 3, repeats)
+        yield fed(root, shards, *((2, 2) if quick else (3, repeats)))
         if not quick:
             yield flat(module(root, shards, 8, 0))
 

@@ -34,6 +34,7 @@ WHAT = {
 }
 FACTS: dict[str, tuple[str, Callable[[float], str]]] = {
     "samples_per_second": ("samples/s", lambda x: rounded(x)),
+    "in_products": ("by its products alone", lambda x: f"{x:.2f}"),
     "images_per_second": ("images/s", lambda x: rounded(x)),
     "of_ceiling": ("of the matrix-product ceiling", lambda x: f"{x:.0%}"),
     "mib": ("MiB", lambda x: rounded(x)),
@@ -67,8 +68,11 @@ def write_page(folder: Path = HERE) -> None:
     if not (mark and end):
         raise ValueError(f"{readme} has no {MARK} … {END}")
     figure = bars(results["sections"])
+    body = page(path.name, results)
+    if (changes := folder / "changes.json").is_file():
+        body += "\n\n" + changes_page(json.loads(changes.read_text(encoding="utf-8")))
     write_stream(folder / "bars.png", lambda stream: figure.savefig(stream, dpi=110))
-    write_text(readme, f"{before}{MARK}\n\n{page(path.name, results)}\n\n{END}{after}")
+    write_text(readme, f"{before}{MARK}\n\n{body}\n\n{END}{after}")
 
 
 def page(source: str, results: Mapping[str, Any]) -> str:
@@ -84,6 +88,32 @@ def page(source: str, results: Mapping[str, Any]) -> str:
         measured = f"{section['seconds']:.0f} s" if section.get("seconds") else "Measured before"
         parts.append(f"*{measured}, at commit {section.get('commit') or 'unknown'}*")
     return "\n\n".join(parts)
+
+
+def changes_page(found: Mapping[str, Any]) -> str:
+    """Markdown of what each change has brought, and all of them together."""
+    rows = []
+    for change in found["changes"]:
+        by_job = {one["name"]: one for one in change["lines"]}
+        own = by_job.pop(change["job"])
+        others = "; ".join(f"{job} {number(one['ratio'])}" for job, one in by_job.items())
+        what = f"{change['what']} (`{change['commit']}`)"
+        rows.append([what, change["job"], change["expected"], f"**{spread(own)}**", others])
+    head = ["change", "job", "expected", "after / before", "other jobs"]
+    whole = [
+        [one["name"], spread(one), " / ".join(map(short, one["seconds"]))] for one in found["all"]
+    ]
+    return "\n\n".join(
+        [
+            "### What each change brought",
+            "From `changes.json` (`python experiments/bench/changes.py`), CPU seconds on one "
+            "thread (see the script); each commit against the one before, "
+            f"{found['all'][0]['repeats']} rounds. Expected is what was thought before that.",
+            table(head, rows),
+            f"All of them, `{found['to']}` against `{found['from']}`:",
+            table(["job", "after / before", "CPU seconds, after / before"], whole),
+        ]
+    )
 
 
 def tables(lines: Sequence[Line]) -> list[str]:

@@ -7,12 +7,13 @@ optimizer, no framework.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 
 from gauge import peak
 from measure import Line, in_turn, line
 from models import Batches, build, epoch, floor
+from torch.utils.flop_counter import FlopCounterMode
 
 from mmeq.methods.joint import Joint
 from mmeq.methods.shapley import Shapley
@@ -47,10 +48,19 @@ def against(kind: str, size: int, count: int, repeats: int) -> Iterator[Line]:
     ours, joint, least = found["alternating"], found["joint"], found["floor"]
     tag = f"{kind} x {size}"
     rate = partial(rates, kind, size, batches.samples)
+    least_possible = flops(runs["alternating"]) / flops(runs["joint"])
     first = line(f"alternating epoch / joint epoch, {tag}", ours, joint, aim=AIMS[kind])
+    first["in_products"] = least_possible
     yield {**first, **rate(first), **peak(runs["alternating"])}
     second = line(f"alternating epoch / forward and backward alone, {tag}", ours, least)
     yield {**second, **rate(second), **({} if kind == "MLP" else {"aim": FLOOR})}
+
+
+def flops(run: Callable[[], float]) -> int:
+    """Operations of the matrix products and convolutions that a run makes, backwards included."""
+    with FlopCounterMode(display=False) as counter:
+        run()
+    return counter.get_total_flops()
 
 
 def rates(kind: str, modalities: int, samples: int, line: Line) -> Line:

@@ -36,6 +36,7 @@ NOISE = (
     "find_unused_parameters=True was specified in DDP constructor",
     "`broadcast_buffers` is deprecated",
     "module\\(s\\) in eval mode at the start of training",  # bodies that are not trained
+    "You have overridden `transfer_batch_to_device` in `LightningModule`",
     "recommended to use `self\\.log",  # the game is computed over all ranks, equal on each
 )
 
