@@ -188,23 +188,29 @@ class Memory(Fusion):
         state, out = x_MBD.index_select(0, walk.first_P), None
         if self.inherit:
             first = self.gate_input(state), self._admit(state)
-            state, out = self._step(self.initial_D.expand_as(state), *first)
+            before = self.initial_D.expand_as(state)
+            state, out = self._step(before, self.gate_state(before), *first)
         outputs = [self._output(state, out, walk.levels[0].end_E)]
         for depth, level in enumerate(walk.levels[1:]):
             gates, admitted = (
                 take(each, level.step_P) if walk.widths is None else each[depth] for each in inputs
             )
-            state, out = self._step(take(state, level.parent_P), gates, admitted)
+            inner = take(state, level.inner_R)
+            turned = take(self.gate_state(inner), level.parent_P)
+            state, out = self._step(take(inner, level.parent_P), turned, gates, admitted)
             outputs.append(self._output(state, out, level.end_E))
         if self.inherit and self.training and len(walk.levels) == self.modalities:
             self._remember(state)
         return torch.cat([output for output in outputs if output is not None])
 
     def _step(
-        self, state_PBD: Tensor, gates_PBX: Tensor, admitted_PBD: Tensor
+        self, state_PBD: Tensor, turned_PBX: Tensor, gates_PBX: Tensor, admitted_PBD: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """One cell for all prefixes of a depth: new state and output gate, [P, B, D] each."""
-        gates = torch.sigmoid(self.gate_state(state_PBD) + gates_PBX)
+        """One cell for all prefixes of a depth: new state and output gate, [P, B, D] each.
+
+        The terms of the gates are those of the state, [P, B, 3D], and of what is added.
+        """
+        gates = (turned_PBX + gates_PBX).sigmoid_()
         forget, admit, out = gates.chunk(3, dim=-1)
         return torch.addcmul(forget * state_PBD, admit, admitted_PBD), out
 

@@ -25,11 +25,14 @@ class Level(NamedTuple):
     """All prefixes of one depth, batched.
 
     Attributes:
-        parent_P: row of each prefix's parent in the level above.
+        inner_R: rows of the level above that go on: what a gate makes of a state is computed once
+            for all that follow it.
+        parent_P: row of each prefix's parent among these.
         step_P: row of (modality before, modality added) in the tree's pairs.
         end_E: rows of the prefixes at which a coalition ends.
     """
 
+    inner_R: Rows
     parent_P: Rows
     step_P: Rows
     end_E: Rows
@@ -125,13 +128,15 @@ def _plan(coalitions: tuple[tuple[bool, ...], ...], orders: Orders, device: torc
     used, levels, numbers = {end for each in ends for end in each}, [], dict[tuple[int, ...], int]()
 
     for k, level in enumerate(places):
-        parents = [places[k - 1][prefix[:-1]] if k else 0 for prefix in level]
+        above = [places[k - 1][prefix[:-1]] if k else 0 for prefix in level]
+        inner = sorted(set(above))
+        parents = [inner.index(row) for row in above]
         steps = [
             pairs.setdefault((prefix[-2], prefix[-1]), len(pairs)) if k else 0 for prefix in level
         ]
         ending = [prefix for prefix in level if prefix in used]
         numbers.update(zip(ending, range(len(numbers), len(numbers) + len(ending)), strict=True))
-        kinds = parents, steps, [level[prefix] for prefix in ending]
+        kinds = inner, parents, steps, [level[prefix] for prefix in ending]
         levels.append(Level(*(_rows(rows, device) for rows in kinds)))
     widths = tuple(map(len, places[1:]))
     end_KS = torch.tensor([[numbers[end] for end in each] for each in ends])
