@@ -204,9 +204,27 @@ def test_full_results_come_before_quick_ones(bench, tmp_path):
     page = bench("page")
     (tmp_path / "README.md").write_text(README)
     (tmp_path / "results-quick.json").write_text(json.dumps(results()))
-    (tmp_path / "results.json").write_text(json.dumps(results(quick=False)))
+    full = results(quick=False)
+    full["sections"] = {"growth": {**full["sections"]["growth"], "seconds": 77.0}}
+    (tmp_path / "results.json").write_text(json.dumps(full))
     page.write_page(tmp_path)
-    assert "From `results.json` (`make bench`)" in (tmp_path / "README.md").read_text()
+    text = (tmp_path / "README.md").read_text()
+    assert "`make bench`, 77 s" in text
+    assert "`make bench-quick`, 1 s" in text
+    assert text.count("### Growth") == 1
+
+
+def test_the_page_tells_what_changes_brought(bench, tmp_path):
+    page, measure = bench("page"), bench("measure")
+    (tmp_path / "README.md").write_text(README)
+    (tmp_path / "results-quick.json").write_text(json.dumps(results()))
+    lines = [measure.line("epoch", [1.0, 2.0], [2.0, 2.0]), measure.line("other", [1.0], [1.0])]
+    change = {"what": "faster", "commit": "abc", "expected": "half", "job": "epoch"}
+    found = {"from": "start", "to": "abc", "changes": [{**change, "lines": lines}], "all": lines}
+    (tmp_path / "changes.json").write_text(json.dumps(found))
+    page.write_page(tmp_path)
+    text = (tmp_path / "README.md").read_text()
+    assert "| faster (`abc`) | epoch | half | **0.750 (0.500 to 1.000)** | other 1.000 |" in text
 
 
 def test_a_page_without_results_or_marks_is_refused(bench, tmp_path):

@@ -148,7 +148,9 @@ def build(
     prior = torch.full((classes,), 1 / classes)
     module = of(
         about,
-        nn.ModuleDict({m.name: ENCODERS[m.kind](m, dim) for m in about.modalities}),
+        nn.ModuleDict({m.name: ENCODERS[m.kind](m, dim) for m in about.modalities}).to(
+            memory_format=torch.channels_last  # as mmeq.config.build does
+        ),
         Memory(count, dim, classes, prior),
         method(about.names),
         OPTIMIZER,
@@ -211,13 +213,16 @@ class Everything(Clock):
         self.stop()
 
 
-def trainer(*callbacks: lightning.Callback, validates: bool = False) -> lightning.Trainer:
-    """A trainer that trains one epoch, or only validates."""
+def trainer(
+    *callbacks: lightning.Callback, validates: bool = False, precision: str | None = None
+) -> lightning.Trainer:
+    """A trainer that trains one epoch, or only validates; in mmeq's precision or another."""
+    usual = "bf16-mixed" if device().type == "cuda" else "32-true"
     return lightning.Trainer(
         max_epochs=1,
         accelerator="auto",
         devices=1,
-        precision="bf16-mixed" if device().type == "cuda" else "32-true",
+        precision=precision or usual,
         logger=False,
         callbacks=list(callbacks),
         enable_checkpointing=False,
@@ -227,12 +232,14 @@ def trainer(*callbacks: lightning.Callback, validates: bool = False) -> lightnin
     )
 
 
-def epoch(module: MultimodalModule, batches: Batches) -> Callable[[], float]:
+def epoch(
+    module: MultimodalModule, batches: Batches, precision: str | None = None
+) -> Callable[[], float]:
     """A function that trains one epoch and gives its seconds."""
 
     def run() -> float:
         clock = Clock()
-        trainer(clock).fit(module, batches.loader())
+        trainer(clock, precision=precision).fit(module, batches.loader())
         module.zero_grad(set_to_none=True)  # those of an epoch are no part of the next
         return clock.seconds
 

@@ -50,17 +50,13 @@ def write_page(folder: Path = HERE) -> None:
     """Write bars.png and the generated part of README.md.
 
     Args:
-        folder: where results.json lies, else results-quick.json, and README.md.
+        folder: where results.json and results-quick.json lie, and README.md.
 
     Raises:
-        FileNotFoundError: there are no results.
+        FileNotFoundError: there are no results, see `gathered`.
         ValueError: README.md has no place for them.
     """
-    paths = [folder / name for name in ("results.json", "results-quick.json")]
-    path = next((one for one in paths if one.is_file()), None)
-    if path is None:
-        raise FileNotFoundError(f"{paths[0]} is not there: run the bench first")
-    results = json.loads(path.read_text(encoding="utf-8"))
+    results = gathered(folder)
     readme = folder / "README.md"
     text = readme.read_text(encoding="utf-8")
     before, mark, rest = text.partition(MARK)
@@ -68,25 +64,54 @@ def write_page(folder: Path = HERE) -> None:
     if not (mark and end):
         raise ValueError(f"{readme} has no {MARK} … {END}")
     figure = bars(results["sections"])
-    body = page(path.name, results)
+    body = page(results)
     if (changes := folder / "changes.json").is_file():
         body += "\n\n" + changes_page(json.loads(changes.read_text(encoding="utf-8")))
     write_stream(folder / "bars.png", lambda stream: figure.savefig(stream, dpi=110))
     write_text(readme, f"{before}{MARK}\n\n{body}\n\n{END}{after}")
 
 
-def page(source: str, results: Mapping[str, Any]) -> str:
+def gathered(folder: Path) -> dict[str, Any]:
+    """Results of a folder, of each section the full ones if there are any, else the quick ones.
+
+    Raises:
+        FileNotFoundError: there are no results.
+    """
+    merged: dict[str, Any] = {"sections": {}}
+    for name in ("results-quick.json", "results.json"):
+        if not (path := folder / name).is_file():
+            continue
+        found = json.loads(path.read_text(encoding="utf-8"))
+        merged["environment"] = found["environment"]
+        for section, one in found["sections"].items():
+            merged["sections"][section] = {**one, "quick": found["quick"]}
+    if "environment" not in merged:
+        raise FileNotFoundError(f"{folder / 'results.json'} is not there: run the bench first")
+    order = [name for name in WHAT if name in merged["sections"]]
+    merged["sections"] = {name: merged["sections"][name] for name in order}
+    return merged
+
+
+def page(results: Mapping[str, Any]) -> str:
     """Markdown of all results."""
-    about = ", ".join(f"{key} {value}" for key, value in results["environment"].items() if value)
-    kind = "`make bench-quick`" if results["quick"] else "`make bench`"
-    parts = [f"From `{source}` ({kind}): {about}.", "![ratios with ranges and aims](bars.png)"]
+    about = ", ".join(
+        f"{key} {value}"
+        for key, value in results["environment"].items()
+        if value and key != "commit"
+    )
+    parts = [
+        f"From `results.json` (`make bench`), and where that lacks a section from "
+        f"`results-quick.json` (`make bench-quick`): {about}.",
+        "![ratios with ranges and aims](bars.png)",
+    ]
     for name, section in results["sections"].items():
         parts.append(f"### {WHAT.get(name, name)}")
         parts += tables(section["lines"])
         if "error" in section:
             parts.append(f"**Failed:** `{section['error']}`")
-        measured = f"{section['seconds']:.0f} s" if section.get("seconds") else "Measured before"
-        parts.append(f"*{measured}, at commit {section.get('commit') or 'unknown'}*")
+        measured = f"{section['seconds']:.0f} s" if section.get("seconds") else "measured before"
+        kind = "`make bench-quick`" if section["quick"] else "`make bench`"
+        parts.append(f"*{kind}, {measured}, at commit {section.get('commit') or 'unknown'}*")
     return "\n\n".join(parts)
 
 

@@ -11,10 +11,11 @@ from collections.abc import Callable, Iterator
 from functools import partial
 
 from gauge import peak
-from measure import Line, in_turn, line
+from measure import Line, in_turn, line, ratio
 from models import Batches, build, epoch, floor
 from torch.utils.flop_counter import FlopCounterMode
 
+from mmeq.config.compiling import compile_parts
 from mmeq.methods.joint import Joint
 from mmeq.methods.shapley import Shapley
 
@@ -33,6 +34,21 @@ def lines(quick: bool) -> Iterator[Line]:
     for kind, (count, few, sizes, some) in JOBS.items():
         for size in some if quick else sizes:
             yield from against(kind, size, few if quick else count, 3 if quick else 5)
+    if not quick:
+        yield from switched()
+
+
+def switched() -> Iterator[Line]:
+    """What two options bring: half precision, and compiled encoders and fusion."""
+    batches = Batches("ResNet-18", 2, 4)
+    module = build("ResNet-18", 2, Shapley)
+    pair = epoch(module, batches, "bf16-mixed"), epoch(module, batches, "32-true")
+    yield ratio("alternating epoch, precision bf16-mixed / 32-true, ResNet-18 x 2", *pair, 5)
+    for kind, size, count in (("MLP", 3, 40), ("MLP", 6, 40), ("transformer", 3, 4)):
+        batches, compiled = Batches(kind, size, count), build(kind, size, Shapley)
+        compile_parts(compiled)
+        pair = epoch(compiled, batches), epoch(build(kind, size, Shapley), batches)
+        yield ratio(f"alternating epoch, compile=true / false, {kind} x {size}", *pair, 5)
 
 
 def against(kind: str, size: int, count: int, repeats: int) -> Iterator[Line]:

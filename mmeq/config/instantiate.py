@@ -30,13 +30,14 @@ def prepared(node: Mapping[str, Any]) -> partial[Any]:
 
 
 def optimizer(node: Mapping[str, Any]) -> partial[Any]:
-    """`prepared`, for an optimizer: with the fused kernel where it has one.
+    """`prepared`, for an optimizer: with the fused kernel where every device has one.
 
     One kernel a parameter group instead of a dozen a parameter. ``+optim.optimizer.fused=false``
     or ``foreach=…`` choose otherwise.
     """
     made = prepared(node)
-    able = "fused" in signature(made.func).arguments
+    able = made.func.__name__ in ("Adam", "AdamW", "SGD")  # Adagrad's is the CPU's alone
+    able = able and made.func.__module__.startswith("torch.optim.")
     if able and not made.keywords.keys() & {"fused", "foreach", "differentiable"}:
         return partial(made, fused=True)
     return made
