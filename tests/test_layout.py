@@ -10,9 +10,10 @@ from torch import nn
 from toy import DIM, fit, toy_batches, toy_module, toy_spec
 
 from mmeq.config import conf_dir, validate
-from mmeq.config.build import build_data, build_module
+from mmeq.config.build import build_data, build_encoders, build_module
 from mmeq.config.instantiate import optimizer
 from mmeq.config.validate import plain_tree
+from mmeq.data.spec import DatasetSpec, Modality
 from mmeq.encoders.vector import VectorEncoder
 
 ADAMW = "torch.optim.AdamW"
@@ -99,17 +100,26 @@ def test_optimizers_are_fused_unless_told_otherwise():
     assert optimizer({"_target_": "torch.optim.Adagrad"}).keywords == {}
 
 
-def test_a_run_is_built_with_channels_last_and_a_fused_optimizer():
+def tree_of(*overrides):
     with initialize_config_dir(str(conf_dir()), version_base="1.3"):
-        cfg = compose("train", ["dataset=emoji", "trainer.accelerator=cpu"])
+        cfg = compose("train", ["dataset=emoji", "trainer.accelerator=cpu", *overrides])
     validate(cfg)
-    tree = plain_tree(cfg)
-    module = build_module(tree, build_data(tree))
+    return plain_tree(cfg)
+
+
+def test_a_run_is_built_with_a_fused_optimizer():
+    tree = tree_of()
+    made = build_module(tree, build_data(tree)).configure_optimizers()["optimizer"]
+    assert all(group["fused"] for group in made.param_groups)
+
+
+@pytest.mark.parametrize(("size", "last"), [(48, False), (224, True)])
+def test_large_pictures_are_encoded_in_channels_last_layout(size, last):
+    spec = DatasetSpec("toy", "none", ("x", "y"), (Modality("p", "image", (3, size, size)),))
+    encoders = build_encoders(tree_of("backbone=resnet18"), spec)
     layouts = {
         weight.is_contiguous(memory_format=torch.channels_last)
-        for weight in module.encoders["image"].parameters()
-        if weight.ndim == 4
+        for weight in encoders["p"].parameters()
+        if weight.ndim == 4 and weight.shape[-1] > 1
     }
-    assert layouts == {True}
-    made = module.configure_optimizers()["optimizer"]
-    assert all(group["fused"] for group in made.param_groups)
+    assert layouts == {last}

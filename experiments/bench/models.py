@@ -149,7 +149,7 @@ def build(
     module = of(
         about,
         nn.ModuleDict({m.name: ENCODERS[m.kind](m, dim) for m in about.modalities}).to(
-            memory_format=torch.channels_last  # as mmeq.config.build does
+            memory_format=torch.channels_last  # as mmeq.config.build does with such large pictures
         ),
         Memory(count, dim, classes, prior),
         method(about.names),

@@ -8,14 +8,19 @@ optimizer, no framework.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from copy import deepcopy
 from functools import partial
 
+import torch
 from gauge import peak
-from measure import Line, in_turn, line, ratio
-from models import Batches, build, epoch, floor
+from measure import Line, in_turn, line, now, ratio
+from models import Batches, build, device, epoch, floor, half
+from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from mmeq.config.compiling import compile_parts
+from mmeq.data.spec import Modality
+from mmeq.encoders.resnet import PictureResNet
 from mmeq.methods.joint import Joint
 from mmeq.methods.shapley import Shapley
 
@@ -44,6 +49,13 @@ def switched() -> Iterator[Line]:
     module = build("ResNet-18", 2, Shapley)
     pair = epoch(module, batches, "bf16-mixed"), epoch(module, batches, "32-true")
     yield ratio("alternating epoch, precision bf16-mixed / 32-true, ResNet-18 x 2", *pair, 5)
+    for size in (48, 112, 224):
+        net = PictureResNet(Modality("x", "image", (3, size, size)), 512, augment=False)
+        last = deepcopy(net).to(memory_format=torch.channels_last)
+        pictures = torch.randint(256, (8, 3, size, size), dtype=torch.uint8)
+        pair = passes(last, pictures), passes(net, pictures)
+        name = f"forward and backward, channels-last / rows-first, ResNet-18, {size} x {size}"
+        yield ratio(name, *pair, 7)
     for kind, size, count in (("MLP", 3, 40), ("MLP", 6, 40), ("transformer", 3, 4)):
         batches, compiled = Batches(kind, size, count), build(kind, size, Shapley)
         compile_parts(compiled)
@@ -70,6 +82,21 @@ def against(kind: str, size: int, count: int, repeats: int) -> Iterator[Line]:
     yield {**first, **rate(first), **peak(runs["alternating"])}
     second = line(f"alternating epoch / forward and backward alone, {tag}", ours, least)
     yield {**second, **rate(second), **({} if kind == "MLP" else {"aim": FLOOR})}
+
+
+def passes(net: nn.Module, pictures: Tensor) -> Callable[[], float]:
+    """A function that runs a network forward and backward and gives its seconds."""
+    net, pictures = net.to(device()), pictures.to(device())
+
+    def run() -> float:
+        begun = now(device())
+        net.zero_grad(set_to_none=True)
+        with half():
+            features = net(pictures)
+        features.sum().backward()
+        return now(device()) - begun
+
+    return run
 
 
 def flops(run: Callable[[], float]) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 import warnings
 from dataclasses import dataclass
@@ -39,6 +40,10 @@ NOISE = (
     "You have overridden `transfer_batch_to_device` in `LightningModule`",
     "recommended to use `self\\.log",  # the game is computed over all ranks, equal on each
 )
+
+LARGE = 192 * 192
+"""Places of a picture or spectrogram from which convolutions are faster in channels-last layout;
+below they are slower (`make bench`, section training)."""
 
 
 @dataclass(frozen=True)
@@ -193,8 +198,9 @@ def build_encoders(tree: Tree, spec: DatasetSpec) -> Any:  # noqa: ANN401 - nn.M
             path = f"backbone.encoders.{modality.kind}"
             named = str(error).startswith(path)
             raise MmeqError(str(error) if named else f"{path}: {error}") from error
-        # convolutions are faster so, on the CPU as on GPUs; the rest has no such weights
-        encoders[modality.name] = encoder.to(memory_format=torch.channels_last)
+        if modality.kind in ("audio", "image", "video") and math.prod(modality.shape[-2:]) >= LARGE:
+            encoder = encoder.to(memory_format=torch.channels_last)
+        encoders[modality.name] = encoder
     return encoders
 
 
