@@ -167,7 +167,7 @@ def anonymous_mib() -> float:
 
 def lines(quick: bool) -> Iterator[Line]:
     """All measurements."""
-    actors, repeats = (5, 3) if quick else (20, 5)
+    actors, repeats = (3, 2) if quick else (20, 5)
     with tempfile.TemporaryDirectory() as folder:
         root, shards = Path(folder) / "cremad", Path(folder) / "shards"
         write_corpus(root, actors)
@@ -176,7 +176,7 @@ def lines(quick: bool) -> Iterator[Line]:
             prepare(corpus(root, shards), workers=2)
         for workers in (0,) if quick else (0, 2):
             yield from sources(root, shards, Path(folder), workers, repeats)
-        yield fed(root, shards, *((2, 2) if quick else (3, repeats)))
+        yield fed(root, shards, *((1, 2) if quick else (3, repeats)))
         if not quick:
             yield flat(module(root, shards, 8, 0))
 
