@@ -8,7 +8,7 @@ steps, weights and buffers, and what each epoch has found. `compared` says how f
 import json
 import math
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import lightning
@@ -20,6 +20,7 @@ from mmeq.callbacks.scheduler import ShapleyScheduler
 from mmeq.config import conf_dir, validate
 from mmeq.config.build import build_data, build_module, quieten, trainer_options
 from mmeq.config.validate import plain_tree
+from mmeq.module import MultimodalModule
 
 BATCH = 12
 """Samples of a global batch, whatever the number of ranks."""
@@ -138,11 +139,15 @@ def run(warm, folder: Path, trees: dict[str, dict], ranks: int, *, gaps: bool) -
     assert done.status == 0, done.stderr
 
 
-def train(name: str, tree: dict, folder: Path) -> None:
-    """Train a case as `mmeq.train` does, without what only writes."""
+def fitted(
+    tree: dict, folder: Path, change: Callable[[MultimodalModule], None] | None = None
+) -> tuple[Trainer, MultimodalModule, Keep]:
+    """Train as `mmeq.train` does, without what only writes; `change` sees the module before."""
     lightning.seed_everything(tree["seed"], workers=True, verbose=False)
     data = build_data(tree)
     module = build_module(tree, data)
+    if change is not None:
+        change(module)
     partial = module.method.partial_updates or not data.spec.complete
     keep = Keep()
     trainer = Trainer(
@@ -153,6 +158,12 @@ def train(name: str, tree: dict, folder: Path) -> None:
         enable_progress_bar=False,
     )
     trainer.fit(module, datamodule=data)
+    return trainer, module, keep
+
+
+def train(name: str, tree: dict, folder: Path) -> None:
+    """Train a case and write what is compared."""
+    trainer, module, keep = fitted(tree, folder)
     weights = {k: v for k, v in module.state_dict().items() if torch.is_tensor(v)}
     kept = {"gradients": keep.gradients, "weights": weights, "epochs": keep.epochs}
     kept |= {"steps": keep.steps, "sizes": keep.sizes, "lacking": keep.lacking}

@@ -9,13 +9,10 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-import lightning
 import torch
-from e2e.equal import BASE, BATCH, CASES, Keep, composed
-from lightning.pytorch import Trainer
+from e2e.equal import BASE, BATCH, CASES, composed, fitted
 
-from mmeq.callbacks.scheduler import ShapleyScheduler
-from mmeq.config.build import build_data, build_module, quieten, trainer_options
+from mmeq.config.build import quieten
 from mmeq.module import MultimodalModule
 
 RECORD = Path(__file__).with_name("losses.json")
@@ -52,21 +49,8 @@ def cases() -> dict[str, dict]:
 
 def losses(tree: dict, change: Callable[[MultimodalModule], None] | None = None) -> list[dict]:
     """Of each epoch: every loss of the training, and accuracy, nll and EDM of the validation."""
-    lightning.seed_everything(tree["seed"], workers=True, verbose=False)
-    data = build_data(tree)
-    module = build_module(tree, data)
-    if change is not None:
-        change(module)
-    keep = Keep()
     with tempfile.TemporaryDirectory() as folder:
-        trainer = Trainer(
-            **trainer_options(tree, Path(folder), partial=False),
-            callbacks=[ShapleyScheduler(), keep],
-            logger=False,
-            enable_checkpointing=False,
-            enable_progress_bar=False,
-        )
-        trainer.fit(module, datamodule=data)
+        _, _, keep = fitted(tree, Path(folder), change)
     told = ("losses", "edm", "order")
     return [
         {
