@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import re
 import time
+import traceback
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ REFUSED = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, e
 """What a system says that cannot take what is written."""
 
 WORKER = r"DataLoader worker \(pid\(?s?\)? [\d, ]+\) (?P<how>.*)"
+LOADER = "torch.utils.data.dataloader"
 PEER = r"gloo|NCCL|[Cc]onnection (closed|reset)|Broken pipe|heartbeat"
 """How a collective fails when another rank is gone."""
 
@@ -35,8 +37,7 @@ def explained(error: Exception, trainer: Any, run_dir: Path) -> MmeqError | None
     if refusal is not None and (isinstance(refusal, NotWritten) or refusal.errno in REFUSED):
         named = refusal if isinstance(refusal, NotWritten) else _named(refusal)
         return MmeqError(f"{named}: earlier files are whole; once it can, {go_on}")
-    if found := re.search(WORKER, str(error)):
-        how = found["how"].split(". ")[0].rstrip(".")
+    if (how := worker_lost(error)) is not None:
         return MmeqError(
             f"a process that loads data has died ({how}); where memory is short, fewer workers= "
             f"take less: {go_on}"
@@ -58,11 +59,31 @@ def gone(error: Exception) -> bool:
     )
 
 
+def worker_lost(error: BaseException) -> str | None:
+    """Say how a data worker has ended, when that is what the error comes of; None otherwise.
+
+    torch raises it from a signal handler, at any line of the main process: what that line belongs
+    to may have turned it into an error of its own. Before the signal arrives, a batch may be asked
+    for of the dead process: then the connection to it fails inside the loader.
+    """
+    seen: BaseException | None = error
+    while seen is not None:
+        if found := re.search(WORKER, str(seen)):
+            return found["how"].split(". ")[0].rstrip(".")
+        if isinstance(seen, ConnectionError | EOFError) and _in_loader(seen):
+            return "its connection is closed"
+        seen = seen.__cause__ or seen.__context__
+    return None
+
+
 def interrupted(error: Exception) -> bool:
     """Say whether the error may come of a signal that other processes of the run have had first."""
-    return isinstance(error, RuntimeError) and (
-        gone(error) or re.search(WORKER, str(error)) is not None
-    )
+    return (isinstance(error, RuntimeError) and gone(error)) or worker_lost(error) is not None
+
+
+def _in_loader(error: BaseException) -> bool:
+    frames = traceback.walk_tb(error.__traceback__)
+    return any(f.f_globals.get("__name__") == LOADER for f, _ in frames)
 
 
 def _named(error: OSError) -> str:
