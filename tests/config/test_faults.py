@@ -11,9 +11,11 @@ KILLED = "DataLoader worker (pid 31) is killed by signal: Killed. "
 
 def raised(code: str, **names: object) -> BaseException:
     """What code raises."""
-    with pytest.raises(BaseException, match="") as found:
+    try:
         exec(code, {"__name__": "somewhere", **names})
-    return found.value
+    except Exception as error:
+        return error
+    raise AssertionError(f"{code!r} raised nothing")
 
 
 def test_as_torch_says_it():
