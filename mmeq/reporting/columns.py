@@ -38,6 +38,7 @@ COLUMNS = (
     Column("difference", "− {}", scale=100, interval=True),
     Column("macro_f1", "macro-F1", scale=100, best=1),
     Column("nll", "NLL", digits=3, best=-1),
+    Column("ece", "ECE", digits=3, best=-1),
     Column("edm", "EDM %", interval=True, best=-1),
     Column("capacity", "EDM % to capacity", interval=True, best=-1),
     Column("missing", "missing", scale=100, interval=True, best=1),

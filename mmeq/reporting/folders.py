@@ -1,4 +1,4 @@
-"""Where run folders are: in what was given, each once, none silently left out."""
+"""Where runs are: in the folders and files that were given, each once, none silently left out."""
 
 from __future__ import annotations
 
@@ -9,21 +9,25 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from mmeq.errors import MmeqError
+from mmeq.reporting.kept import read_kept
 from mmeq.reporting.runs import CONFIG, HISTORY, RESULTS, Run, progress, read_config, read_run
 
 FOREIGN = {"wandb", "checkpoints", "predictions", "figures", "aside"}
 """Folders that are not looked into, beside hidden ones: W&B keeps a config.yaml of its own, and a
 sweep what a run without a checkpoint has left in ``aside``."""
 
+KEPT = ".jsonl"
+"""How a file of kept runs ends."""
+
 
 @dataclass(frozen=True)
 class Found:
-    """What lies in the given folders.
+    """What lies in the given folders and files.
 
     Attributes:
         runs: finished ones.
         unfinished: folder → how far it has come.
-        damaged: folder → what is wrong, with the file's name.
+        damaged: folder, or file and line → what is wrong, with the file's name.
         empty: what was given and holds no run.
     """
 
@@ -34,16 +38,22 @@ class Found:
 
 
 def read_folders(given: Sequence[str]) -> Found:
-    """Read every run in the given folders.
+    """Read every run in the given folders and files.
 
     Args:
-        given: run folders, folders that hold runs at any depth, or globs.
+        given: run folders, folders that hold runs at any depth, files of kept runs (``*.jsonl``,
+            see `mmeq.reporting.kept`), or globs.
 
     Raises:
         MmeqError: when something is not there, or no run is finished.
     """
-    folders, empty = run_folders(given)
+    files, others = kept_files(given)
+    folders, empty = run_folders(others) if others else ([], [])
     found = Found(empty=empty)
+    for file in files:
+        runs, damaged = read_kept(file)
+        found.runs.extend(runs)
+        found.damaged.update(damaged)
     for folder in folders:
         try:
             config = read_config(folder)
@@ -60,6 +70,32 @@ def read_folders(given: Sequence[str]) -> Found:
             f"{len(found.unfinished)} unfinished, {len(found.damaged)} damaged){broken}"
         )
     return found
+
+
+def kept_files(given: Sequence[str]) -> tuple[list[Path], list[str]]:
+    """Return the files of kept runs, each once, and what else was given.
+
+    Args:
+        given: as for `read_folders`; a run's own history is no such file.
+
+    Raises:
+        MmeqError: when a file is not there.
+    """
+    files: dict[Path, Path] = {}
+    others = []
+    for text in given:
+        path = Path(text)
+        if path.suffix != KEPT or path.name == HISTORY or path.is_dir():
+            others.append(text)
+            continue
+        places = [path]
+        if glob.has_magic(text) and not path.exists():
+            places = sorted(Path(path.anchor).glob(text[len(path.anchor) :]))
+        if not places or not all(place.is_file() for place in places):
+            raise MmeqError(f"{text} is not there: give a file of kept runs")
+        for place in places:
+            files.setdefault(place.resolve(), place)
+    return list(files.values()), others
 
 
 def run_folders(given: Sequence[str]) -> tuple[list[Path], list[str]]:

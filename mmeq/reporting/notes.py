@@ -28,6 +28,8 @@ def meaning(keys: set[str]) -> str:
     text = "Test part, mean over runs (95 % interval); accuracy and macro-F1 in percent"
     if "missing" in keys:
         text += "; missing: mean accuracy over all proper subsets of the modalities"
+    if "ece" in keys:
+        text += "; ECE: expected calibration error over 10 bins"
     if "without" in keys:
         text += "; worst removal: accuracy without the named modality, whose absence costs most"
     return text + "; bold: best mean."
@@ -93,6 +95,8 @@ def undefined(table: Table) -> list[str]:
     """Count the runs that a mean leaves out."""
     names = {"edm": "EDM", "capacity": "EDM to capacity", "missing": "missing"}
     names |= {"nll": "NLL", "macro_f1": "macro-F1"}
+    if "ece" in {column.key for column in used(table)}:  # none needs to have kept its predictions
+        names["ece"] = "ECE"
     said = []
     for key, name in names.items():
         lost = [f"{row.label} {_lost(row, key)}" for row in table.rows if _lost(row, key)]

@@ -51,10 +51,16 @@ def find_references(tables: Sequence[Table], wanted: str | None = None) -> None:
 
 
 def candidates(table: Table, wanted: str | None) -> list[Row]:
-    """Return the rows that could be meant: by label, else by method and fusion."""
+    """Return the rows that could be meant: by label, else by method and fusion.
+
+    Args:
+        table: with its rows.
+        wanted: label; None: "joint concat".
+    """
     rows = table.rows
     if wanted is None:
-        found = [row for row in rows if (row.first.method, row.first.fusion) == DEFAULT]
+        named = [row for row in rows if plain(row.label) == " ".join(DEFAULT)]
+        found = named or [row for row in rows if (row.first.method, row.first.fusion) == DEFAULT]
     else:
         exact = [row for row in rows if plain(row.label) == plain(wanted)]
         named = [r for r in rows if plain(f"{r.first.method} {r.first.fusion}") == plain(wanted)]

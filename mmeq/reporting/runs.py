@@ -14,6 +14,7 @@ import yaml
 
 from mmeq.errors import MmeqError
 from mmeq.files import read_lines
+from mmeq.reporting.answers import calibration, ece, read_answers
 from mmeq.reporting.options import flatten
 
 CONFIG, RESULTS, HISTORY = "config.yaml", "results.json", "history.jsonl"
@@ -38,8 +39,8 @@ class Run:
         modalities: names.
         replicate: (seed, split), see `split_of`.
         options: the configuration, flat.
-        numbers: ``accuracy``, ``macro_f1``, ``nll``, ``edm``, ``missing``, ``seconds`` (an epoch)
-            and ``memory`` (MiB); None where one is undefined or unknown.
+        numbers: ``accuracy``, ``macro_f1``, ``nll``, ``ece``, ``edm``, ``missing``, ``seconds`` (an
+            epoch) and ``memory`` (MiB); None where one is undefined or unknown.
         without: accuracy when this one modality is missing; empty where not all are known.
         game: the metric that the game was played for.
         phi: Shapley values by modality.
@@ -47,6 +48,10 @@ class Run:
         memory_kind: ``cuda`` or ``rss``.
         hardware: what it was trained on; None when unknown.
         epochs: trained.
+        table: title of the table that it was made for; None: told by its configuration.
+        row: label of its row there.
+        kept: the whole line that it was read from, see `mmeq.reporting.kept.keep`; None for a run
+            that was read from its folder.
     """
 
     folder: Path
@@ -66,6 +71,9 @@ class Run:
     memory_kind: str | None = None
     hardware: tuple[Any, ...] | None = None
     epochs: int | None = None
+    table: str | None = None
+    row: str | None = None
+    kept: Mapping[str, Any] | None = None
 
 
 def read_config(folder: Path) -> dict[str, Any]:
@@ -106,6 +114,8 @@ def read_run(folder: Path, config: Mapping[str, Any]) -> Run:
         memory = results.get("memory") or {}
         numbers = {metric: number(test[metric]["value"]) for metric in ("accuracy", "macro_f1")}
         numbers |= {metric: number(test[metric]["value"]) for metric in ("nll", "edm")}
+        answers = read_answers(folder)
+        numbers["ece"] = ece(calibration(answers)) if answers else None
         numbers["missing"] = number(test["proper_mean"])
         numbers["seconds"] = seconds / epochs if seconds is not None and epochs else None
         numbers["memory"] = number(memory.get("peak_mb"))

@@ -12,9 +12,19 @@ from mmeq.reporting.runs import Run
 from mmeq.reporting.statistics import Estimate
 from mmeq.reporting.tables import Row, Table
 
-INTERVALS = ("accuracy", "difference", "macro_f1", "nll", "edm", "capacity", "missing", "without")
+INTERVALS = (
+    "accuracy",
+    "difference",
+    "macro_f1",
+    "nll",
+    "ece",
+    "edm",
+    "capacity",
+    "missing",
+    "without",
+)
 RATIOS = ("time", "memory")
-NUMBERS = ("accuracy", "macro_f1", "nll", "edm", "missing", "seconds", "memory")
+NUMBERS = ("accuracy", "macro_f1", "nll", "ece", "edm", "missing", "seconds", "memory")
 
 
 def report_csv(tables: Sequence[Table]) -> str:

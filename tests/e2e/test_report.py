@@ -1,6 +1,7 @@
 """A report over runs that were really trained, each by the command."""
 
 import csv
+import json
 import shutil
 
 import pytest
@@ -8,6 +9,7 @@ import torch
 from e2e.running import SMALL, history, results
 
 from mmeq.game import edm_capacity
+from mmeq.reporting import compare, keep, kept_runs, read_folders
 
 NAMES = ("m0", "m1")
 METHODS = {
@@ -76,6 +78,31 @@ def test_edm_against_capacity_is_the_one_of_the_game(home):
     (row,) = (r for r in lines(home) if (r["table"], r["row"]) == ("synthetic", "joint"))
     assert float(row["capacity"]) == pytest.approx(edm_capacity(phi, capacity).item(), abs=1e-4)
     assert (row["capacity_n"], row["capacity_undefined"]) == ("1", "1")
+
+
+def test_kept_lines_say_what_their_folders_say(home):
+    """Numbers are kept with 5 significant digits: intervals of two runs magnify what is lost."""
+    tables = {table.title: table for table in compare(read_folders([str(home / "runs")]).runs)}
+    table = tables["synthetic"]
+    lines = [
+        keep(run.folder, table.title, row.label) for row in table.rows for run in row.runs.values()
+    ]
+    file = home / "kept.jsonl"
+    file.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+    (again,) = compare(kept_runs(file))
+    assert [row.label for row in again.rows] == [row.label for row in table.rows]
+    assert (again.title, again.protocol, again.share) == (table.title, table.protocol, table.share)
+    for row, same in zip(table.rows, again.rows, strict=True):
+        assert row.estimates.keys() == same.estimates.keys()
+        assert {"accuracy", "ece"} <= row.estimates.keys()
+        for name, found in row.estimates.items():
+            for end in ("mean", "low", "high", "n", "undefined"):
+                was = getattr(found, end)
+                assert getattr(same.estimates[name], end) == pytest.approx(was, rel=1e-3, abs=1e-3)
+    for line in lines:
+        assert len(line["history"]["edm"]) == line["epochs"] == 2
+        assert sum(map(sum, line["confusion"])) == sum(n for n, _, _ in line["calibration"])
+        assert line["test"]["values"]["m0+m1"] == line["test"]["accuracy"]
 
 
 def accuracy(run):

@@ -44,7 +44,7 @@ def test_a_run_tells_its_numbers(home):
     assert one.replicate == (0, 0)
     assert one.numbers == pytest.approx(
         {"accuracy": 0.7, "macro_f1": 0.69, "nll": 0.3, "edm": 20.0, "missing": 0.6}
-        | {"seconds": 0.5, "memory": None}
+        | {"seconds": 0.5, "memory": None, "ece": None}
     )
     assert one.without == {"a": 0.4, "b": 0.5}
     assert one.protocol == "stratified 60/20/20"

@@ -1,0 +1,169 @@
+"""Runs kept as lines of a ``results.jsonl``: what a report needs, when folders are gone."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from mmeq.errors import MmeqError
+from mmeq.reporting.excerpt import FIGURES, answered, epochs, facts
+from mmeq.reporting.runs import (
+    RESULTS,
+    Run,
+    number,
+    read_config,
+    read_run,
+    removals,
+    seedless,
+    split_of,
+)
+
+DIGITS = 5
+"""Significant digits of what is kept."""
+
+
+def keep(
+    folder: Path, table: str, row: str, *, history: bool = True, options: Sequence[str] = ()
+) -> dict[str, Any]:
+    """Return what a report needs of a finished run, as one JSON object of some 2 KB.
+
+    Keys: ``table``, ``row``, ``options``; what the run was (``dataset`` … ``fold``, ``fractions``
+    of its split, ``hardware``); ``epochs``, ``best_epoch`` (from 0), ``seconds`` an epoch,
+    ``memory``; ``validation`` (of the best epoch) and ``test``, each with accuracy, macro_f1, nll,
+    edm, proper_mean and phi by modality, the test with ``values`` too: accuracy by coalition, all
+    up to 4 modalities, else all, none, singles and all but one; where the run has them ``missing``
+    (rate → accuracy), ``probe`` (modality → accuracy) and ``strategies``; from the predictions
+    ``classes``, ``confusion`` (up to 10 classes), ``calibration`` (10 bins) and ``ece``.
+    ``history`` has lists over the epochs: ``order`` (places of the modalities), ``phi`` (by
+    modality), ``edm`` and ``accuracy`` of the validation part.
+
+    Args:
+        folder: the run folder.
+        table: title of the table that the run is part of.
+        row: label of its row there.
+        history: whether the epochs are kept.
+        options: the overrides that made the run.
+
+    Raises:
+        MmeqError: for a run that is not finished or damaged.
+    """
+    if not (folder / RESULTS).is_file():
+        raise MmeqError(f"{folder}: the run is not finished, there is no {RESULTS} to keep")
+    config = read_config(folder)
+    run = read_run(folder, config)
+    results = json.loads((folder / RESULTS).read_text(encoding="utf-8"))
+    made = {"table": table, "row": row, "options": list(options)}
+    past = epochs(folder, run.modalities) if history else None
+    try:
+        line = {**made, **facts(run, results), **answered(folder), "history": past}
+    except KeyError as error:
+        raise MmeqError(f"{folder / RESULTS} is damaged: it lacks {error.args[0]!r}") from error
+    except (ValueError, TypeError, AttributeError) as error:
+        raise MmeqError(f"{folder / RESULTS} is damaged: {error}") from error
+    return {key: value for key, value in rounded(line).items() if value not in (None, {})}
+
+
+def rounded(value: Any) -> Any:  # noqa: ANN401 - any tree of numbers
+    """Return a tree whose numbers have 5 significant digits; what is not finite becomes None.
+
+    Examples:
+        >>> rounded({"a": [0.1234567, 3, float("nan")]})
+        {'a': [0.12346, 3, None]}
+    """
+    if isinstance(value, Mapping):
+        return {str(key): rounded(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [rounded(item) for item in value]
+    if isinstance(value, float):
+        known = number(value)
+        return None if known is None else float(f"{known:.{DIGITS}g}")
+    return value
+
+
+def kept_runs(path: Path) -> list[Run]:
+    """Read the runs of a file of kept lines.
+
+    Raises:
+        MmeqError: names every line that is damaged, by its number.
+    """
+    runs, damaged = read_kept(path)
+    if damaged:
+        raise MmeqError("\n".join(damaged.values()))
+    return runs
+
+
+def read_kept(path: Path) -> tuple[list[Run], dict[Path, str]]:
+    """Read the runs of a file of kept lines; an empty line is none.
+
+    Returns:
+        The runs, and ``path:line`` → what is wrong with it.
+
+    Raises:
+        MmeqError: when the file cannot be read.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8").split("\n")
+    except (OSError, UnicodeDecodeError) as error:
+        raise MmeqError(f"{path} cannot be read: {error}") from error
+    runs: list[Run] = []
+    damaged: dict[Path, str] = {}
+    for count, text in enumerate(lines, start=1):
+        place = Path(f"{path}:{count}")
+        if not text.strip():
+            continue
+        try:
+            runs.append(run_of(json.loads(text), place))
+        except KeyError as error:
+            damaged[place] = f"{path}, line {count} is damaged: it lacks {error.args[0]!r}"
+        except (ValueError, TypeError, AttributeError) as error:
+            damaged[place] = f"{path}, line {count} is damaged: {error}"
+    return runs, damaged
+
+
+def run_of(line: Mapping[str, Any], place: Path) -> Run:
+    """Return the run that a line has kept.
+
+    Args:
+        line: of `keep`.
+        place: file and line, in place of a folder.
+
+    Raises:
+        KeyError: for what is lacking.
+        ValueError: for what is wrong.
+        TypeError: for what is no number.
+    """
+    if not isinstance(line, dict):
+        raise ValueError("it is no JSON object")
+    test, names = line["test"], tuple(map(str, line["modalities"]))
+    memory = line.get("memory") or {}
+    numbers = {name: number(test[name]) for name in FIGURES}
+    numbers |= {"missing": number(test["proper_mean"]), "ece": number(line.get("ece"))}
+    numbers |= {"seconds": number(line.get("seconds")), "memory": number(memory.get("peak_mb"))}
+    if numbers["accuracy"] is None:
+        raise ValueError("test.accuracy is no number")
+    hardware = line.get("hardware")
+    options = dict(str(text).partition("=")[::2] for text in line.get("options", ()))
+    return Run(
+        folder=place,
+        dataset=str(line["dataset"]),
+        protocol=seedless(str(line["protocol"])),
+        method=str(line["method"]),
+        fusion=str(line["fusion"]),
+        alone=line.get("alone"),
+        modalities=names,
+        replicate=(line["seed"], split_of(line)),
+        options={**options, "dataset.fractions": line.get("fractions")},
+        numbers=numbers,
+        without=removals(names, {key: {"accuracy": v} for key, v in test["values"].items()}),
+        game=str(line["game"]),
+        phi={name: number(test["phi"][name]) for name in names},
+        empty=number(line.get("empty")),
+        memory_kind=memory.get("kind"),
+        hardware=None if hardware is None else tuple(hardware),
+        epochs=line.get("epochs"),
+        table=str(line["table"]),
+        row=str(line["row"]),
+        kept=line,
+    )

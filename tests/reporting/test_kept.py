@@ -1,0 +1,169 @@
+"""Runs kept as lines: they say what their folders said, and damage is named by its line."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from reporting.written import write_run
+
+from mmeq.errors import MmeqError
+from mmeq.files import write_npz
+from mmeq.reporting import compare, keep, kept_runs, markdown, read_folders
+from mmeq.reporting.answers import calibration, ece, read_answers
+
+
+def kept(folder, row, table="made", **options):
+    return keep(folder, table, row, history=False, **options)
+
+
+def write(path, lines):
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+    return path
+
+
+@pytest.fixture
+def file(tmp_path):
+    """Three rows of three runs each; the reference comes second, by its method and fusion."""
+    lines = []
+    for seed in range(3):
+        for row, accuracy, options in (
+            ("zeta", 0.9 + seed / 100, {"method": "shapley", "fusion": "memory"}),
+            ("plain joint", 0.8 + seed / 50, {}),
+            ("alpha", 0.7, {"method": "mla"}),
+        ):
+            folder = write_run(
+                tmp_path / f"{row}{seed}", accuracy, seed=seed, split=seed, **options
+            )
+            lines.append(kept(folder, row, options=[f"seed={seed}"]))
+    return write(tmp_path / "results.jsonl", lines)
+
+
+def test_tables_and_rows_are_those_that_the_lines_name(file):
+    found = read_folders([str(file)])
+    (table,) = compare(found.runs)
+    assert table.title == "made"
+    assert [row.label for row in table.rows] == ["plain joint", "zeta", "alpha"]
+    assert table.reference is table.rows[0]
+    assert table.rows[1].estimates["difference"].mean == pytest.approx(0.09)
+    assert table.share == pytest.approx(1 / 3)
+    (table,) = compare(found.runs, "alpha")
+    assert [row.label for row in table.rows] == ["alpha", "zeta", "plain joint"]
+    assert "| plain joint | 3 " in markdown([table], found)
+
+
+def test_a_row_called_joint_concat_is_the_reference(file, tmp_path):
+    other = write_run(tmp_path / "other", 0.6, seed=0, split=0, method="mla")
+    lines = [json.loads(line) for line in file.read_text("utf-8").splitlines()]
+    write(file, [*lines, kept(other, "joint concat")])
+    (table,) = compare(kept_runs(file))
+    assert table.reference.label == "joint concat"
+
+
+def test_folders_and_files_stand_beside_each_other(file, tmp_path):
+    lines = [json.loads(line) for line in file.read_text("utf-8").splitlines()]
+    write(tmp_path / "more.jsonl", [{**lines[0], "table": "second"}])
+    given = [str(tmp_path / "*.jsonl"), str(file), str(tmp_path / "zeta0")]
+    tables = compare(read_folders(given).runs)
+    assert [table.title for table in tables] == ["second", "made", "mfeat"]
+    with pytest.raises(MmeqError, match=r"none\.jsonl is not there"):
+        read_folders([str(tmp_path / "none.jsonl")])
+
+
+def test_two_lines_of_one_row_with_the_same_seeds_are_an_error(file):
+    lines = [json.loads(line) for line in file.read_text("utf-8").splitlines()]
+    write(file, [*lines, lines[4]])
+    with pytest.raises(MmeqError, match=r"results.jsonl:5 and .*results.jsonl:10 .*row 'plain joi"):
+        compare(kept_runs(file))
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ('{"table": "made", "ro', "line 4 is damaged: Unterminated string"),
+        ("[]", "line 4 is damaged: it is no JSON object"),
+        ('{"table": "made"}', "line 4 is damaged: it lacks 'test'"),
+    ],
+)
+def test_a_damaged_line_is_named_and_costs_no_other(file, text, said):
+    lines = file.read_text("utf-8").splitlines()
+    file.write_text("\n".join([*lines[:3], text, "", *lines[3:]]), encoding="utf-8")
+    found = read_folders([str(file)])
+    assert len(found.runs) == 9
+    assert list(found.damaged) == [Path(f"{file}:4")]
+    assert said in found.damaged[Path(f"{file}:4")]
+    with pytest.raises(MmeqError, match=said):
+        kept_runs(file)
+
+
+def test_an_unfinished_or_torn_run_is_not_kept(tmp_path):
+    folder = write_run(tmp_path / "open", finished=False)
+    with pytest.raises(MmeqError, match="not finished"):
+        keep(folder, "t", "r")
+    folder = write_run(tmp_path / "odd")
+    with pytest.raises(MmeqError, match=r"history.jsonl is damaged: it lacks 'order'"):
+        keep(folder, "t", "r")
+
+
+@pytest.fixture
+def answering(tmp_path):
+    """Four samples, two modalities, two classes; the third row is the coalition of both."""
+    folder = write_run(tmp_path / "answering")
+    odds = np.array([[0.95, 0.05], [0.65, 0.35], [0.45, 0.55], [0.08, 0.92]])
+    logits = np.zeros((4, 3, 2), dtype=np.float32)
+    logits[:, 2] = np.log(odds)
+    write_npz(
+        folder / "predictions/test.npz",
+        logits=logits,
+        labels=np.array([0, 1, 1, -1]),
+        coalitions=np.array([[True, False], [False, True], [True, True]]),
+        classes=np.array(["no", "yes"]),
+    )
+    return folder
+
+
+def test_confusion_and_calibration_are_of_all_modalities(answering):
+    """The last sample has no label; |1 − 0.95|, |0 − 0.65| and |1 − 0.55| in three bins."""
+    line = kept(answering, "r")
+    assert line["confusion"] == [[1, 0], [1, 1]]
+    assert line["classes"] == ["no", "yes"]
+    assert line["calibration"][5] == [1, 0.55, 1.0]
+    assert line["calibration"][6] == [1, 0.65, 0.0]
+    assert line["calibration"][9] == [1, 0.95, 1.0]
+    assert sum(count for count, _, _ in line["calibration"]) == 3
+    assert line["ece"] == pytest.approx((0.05 + 0.65 + 0.45) / 3, abs=1e-5)
+    (run,) = read_folders([str(answering)]).runs
+    assert run.numbers["ece"] == pytest.approx(line["ece"], abs=1e-5)
+
+
+def test_logits_are_read_in_pieces_as_in_one(answering, monkeypatch):
+    whole = read_answers(answering)
+    monkeypatch.setattr("mmeq.reporting.answers.CHUNK", 1)
+    pieces = read_answers(answering)
+    np.testing.assert_array_equal(whole.logits_NC, pieces.logits_NC)
+    assert len(pieces.logits_NC) == 3
+
+
+def test_a_random_answer_is_as_uncalibrated_as_a_sum_over_samples_says(answering):
+    """The ECE of many samples, by a loop over bins written out."""
+    draw = np.random.default_rng(0)
+    found = read_answers(answering)
+    logits = draw.normal(size=(500, 4)) * 2
+    labels = draw.integers(0, 4, 500)
+    many = type(found)(labels, logits, tuple("abcd"))
+    chance = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+    sure, right = chance.max(1), chance.argmax(1) == labels
+    expected = 0.0
+    for k in range(10):
+        here = (sure > k / 10) & (sure <= (k + 1) / 10)
+        if here.any():
+            expected += here.sum() / 500 * abs(right[here].mean() - sure[here].mean())
+    assert ece(calibration(many)) == pytest.approx(expected)
+
+
+def test_damaged_predictions_are_named(answering):
+    (answering / "predictions/test.npz").write_bytes(b"no zip")
+    with pytest.raises(MmeqError, match=r"test.npz is damaged"):
+        kept(answering, "r")
