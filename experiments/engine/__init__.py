@@ -1,0 +1,1 @@
+"""What the questions share: sweeps as YAML, runs in forks, a line a run, table and figure."""

@@ -1,0 +1,49 @@
+"""results.jsonl: one line a finished run, which stays when its folder is gone."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from engine.sweep import Job
+from mmeq.errors import MmeqError
+from mmeq.files import write_text
+
+Line = Mapping[str, Any]
+
+
+def key(line: Line) -> tuple[str, str, int, int, tuple[str, ...]]:
+    """What `engine.sweep.Job.key` is of its run."""
+    return (
+        line["table"],
+        line["row"],
+        line["seed"],
+        line["split_seed"],
+        tuple(line["options"]),
+    )
+
+
+def read(path: Path) -> list[dict[str, Any]]:
+    """Read the lines.
+
+    Raises:
+        MmeqError: names a damaged line.
+    """
+    if not path.is_file():
+        return []
+    lines = []
+    for number, text in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+        try:
+            lines.append(json.loads(text))
+        except ValueError as error:
+            raise MmeqError(f"{path}, line {number} is damaged: {error}") from error
+    return lines
+
+
+def write(path: Path, lines: Iterable[Line], jobs: Iterable[Job]) -> None:
+    """Write the lines of the jobs, in their order; what no job asks for any more is left away."""
+    found = {key(line): line for line in lines}
+    chosen = [found[job.key] for job in jobs if job.key in found]
+    write_text(path, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in chosen))

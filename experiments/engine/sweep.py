@@ -1,0 +1,174 @@
+"""A question's sweep.yaml: data × rows × seeds × splits, each a run of `python -m mmeq.train`.
+
+question: …?
+reference: joint concat        # the row that others are paired with
+seeds: [0, 1, 2, 3, 4]
+splits: [0, 1]                 # dataset.split_seed
+history: true                  # keep every epoch of a run (optional)
+always: [callbacks=probe]      # options of every run (optional)
+data: [mfeat, brca]            # names of ../data.yaml
+rows:                          # label → options; {modality} makes one row of each modality
+  joint concat: [method=joint, fusion=concat]
+cross:                         # optional: every combination is a row more
+  - {shapley order: [method.order=shapley], random order: [method.order=random]}
+  - {sequential: [method.supervise=sequential], unimodal: [method.supervise=unimodal]}
+except: {emoji: [label]}       # optional: rows that a data set does not have
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from mmeq.errors import MmeqError, did_you_mean
+
+HERE = Path(__file__).resolve().parents[1]
+QUIET = ["callbacks.console=null", "callbacks.figures=null", "callbacks.progress=null"]
+"""What no run of a sweep needs: its figures are drawn over all of them."""
+
+
+@dataclass(frozen=True)
+class Data:
+    """A dataset with the options of its runs."""
+
+    name: str
+    options: Sequence[str]
+    modalities: Sequence[str]
+
+
+@dataclass(frozen=True)
+class Job:
+    """One run."""
+
+    table: str
+    row: str
+    seed: int
+    split: int
+    options: tuple[str, ...]
+
+    @property
+    def key(self) -> tuple[str, str, int, int, tuple[str, ...]]:
+        """What makes two runs the same: with other options a kept line is stale."""
+        return self.table, self.row, self.seed, self.split, self.options
+
+    def folder(self, runs: Path) -> Path:
+        """Where it runs; other options, another folder."""
+        mark = hashlib.sha256("\n".join(self.options).encode()).hexdigest()[:8]
+        name = f"{slug(self.row)}-{mark}"
+        return runs / slug(self.table) / name / f"seed-{self.seed}_split-{self.split}"
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """What sweep.yaml says."""
+
+    name: str
+    question: str
+    reference: str
+    data: Sequence[Data]
+    rows: dict[str, list[str]]
+    seeds: Sequence[int]
+    splits: Sequence[int]
+    always: Sequence[str] = ()
+    history: bool = False
+    lacking: dict[str, list[str]] = field(default_factory=dict)
+
+    def labels(self, data: Data) -> dict[str, list[str]]:
+        """Rows of a data set, those of single modalities written out."""
+        out = {}
+        for label, options in self.rows.items():
+            names: Sequence[str] = data.modalities if "{modality}" in label else [""]
+            for name in names:
+                out[label.replace("{modality}", name)] = [
+                    option.replace("{modality}", name) for option in options
+                ]
+        return {k: v for k, v in out.items() if k not in self.lacking.get(data.name, ())}
+
+    def jobs(self) -> list[Job]:
+        """Every run; those of one seed and split lie together, so that pairs are whole early."""
+        return [
+            Job(
+                data.name, row, seed, split,
+                (
+                    *data.options, *self.always, *options, *QUIET,
+                    f"seed={seed}", f"dataset.split_seed={split}",
+                ),
+            )
+            for data in self.data
+            for seed in self.seeds
+            for split in self.splits
+            for row, options in self.labels(data).items()
+        ]  # fmt: skip
+
+
+def slug(text: str) -> str:
+    """A folder's name."""
+    return "".join(c if c.isalnum() else "_" for c in text)
+
+
+def known_data() -> dict[str, Data]:
+    """The data sets of data.yaml."""
+    told = yaml.safe_load((HERE / "data.yaml").read_text(encoding="utf-8"))
+    return {
+        name: Data(name, tuple(map(str, entry["options"])), tuple(entry["modalities"]))
+        for name, entry in told.items()
+    }
+
+
+def read(name: str, own: Sequence[str] = ()) -> Sweep:
+    """Read a question's sweep.
+
+    Args:
+        name: of its folder.
+        own: options of data of one's own, such as ``dataset=cremad data_root=…``, in place of
+            those that the sweep names.
+
+    Raises:
+        MmeqError: for an unknown question, data set or row.
+    """
+    questions = sorted(path.parent.name for path in HERE.glob("*/sweep.yaml"))
+    path = HERE / name / "sweep.yaml"
+    if not path.is_file():
+        raise MmeqError(f"there is no question {name!r}{did_you_mean(name, questions)}")
+    told: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))
+    rows = dict(told.get("rows") or {})
+    for each in itertools.product(*(level.items() for level in told.get("cross") or [{}])):
+        if each:
+            rows[" · ".join(label for label, _ in each)] = [o for _, some in each for o in some]
+    if own:
+        data = [_own(own)]
+    else:
+        data = []
+        for one in told["data"]:
+            if one not in (known := known_data()):
+                raise MmeqError(f"{path}: data {one!r} is unknown{did_you_mean(one, known)}")
+            data.append(known[one])
+    sweep = Sweep(
+        name, told["question"], told["reference"], data, rows, told["seeds"], told["splits"],
+        told.get("always") or (), bool(told.get("history")), told.get("except") or {},
+    )  # fmt: skip
+    for one in data:
+        if sweep.reference not in sweep.labels(one):
+            raise MmeqError(f"{path}: {one.name} has no row {sweep.reference!r}, the reference")
+    return sweep
+
+
+def _own(options: Sequence[str]) -> Data:
+    """Data of one's own: the composed configuration tells their name and modalities."""
+    from hydra import compose, initialize_config_dir
+
+    from mmeq.config import conf_dir
+
+    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+        cfg = compose("train", list(options))
+    name = next((o.partition("=")[2] for o in options if o.startswith("dataset=")), "mfeat")
+    modalities = cfg.dataset.get("modalities")
+    if not modalities:
+        raise MmeqError(f"{name}: name its modalities, as in 'dataset.modalities=[audio,video]'")
+    return Data(name, tuple(options), tuple(modalities))

@@ -1,0 +1,108 @@
+"""Answer a question: run what is missing of its sweep, then write its page (`make order`).
+
+    python experiments/run.py order                       # on the bundled data
+    python experiments/run.py order dataset=cremad data_root=/data/CREMA-D trainer.max_epochs=50
+    python experiments/run.py order --page                # only draw what results.jsonl has
+
+A run is in results.jsonl once it is finished, and then not run again, unless the sweep gives it
+other options. With data of one's own, results and page go to runs/<question>/<dataset>.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import os
+import shutil
+import sys
+import time
+from pathlib import Path
+from types import ModuleType
+
+from engine import figure, lines, page, pool
+from engine.sweep import HERE, Sweep, read
+
+from mmeq.errors import MmeqError
+from mmeq.reporting.kept import keep
+
+
+def missing(sweep: Sweep, kept: list[dict], runs: Path, at_once: int, results: Path) -> list[str]:
+    """Run what is missing, keep each run as it ends; return what failed."""
+    have, jobs = {lines.key(line) for line in kept}, sweep.jobs()
+    todo = [job for job in jobs if job.key not in have]
+    failed, begun = [], time.monotonic()
+    print(f"{sweep.name}: {len(jobs)} runs, {len(todo)} are missing", flush=True)
+    for number, (job, folder, done) in enumerate(pool.run(todo, runs, at_once), 1):
+        name = f"{job.table}, {job.row}, seed {job.seed}, split {job.split}"
+        if done:
+            kept.append(
+                keep(folder, job.table, job.row, history=sweep.history, options=job.options)
+            )
+        else:
+            failed.append(f"{name}: see {pool.said(folder)}")
+        if number % 10 == 0 or number == len(todo):
+            lines.write(results, kept, jobs)
+        took = time.monotonic() - begun
+        left = took / number * (len(todo) - number)
+        state = "done" if done else "FAILED"
+        print(f"[{number}/{len(todo)}, {left / 60:.0f} min left] {name}: {state}", flush=True)
+    return failed
+
+
+def own_page(question: str) -> ModuleType | None:
+    """The question's page.py, where it has one: `text(kept, sweep)` and `figure(kept, sweep)`."""
+    path = HERE / question / "page.py"
+    if not path.is_file():
+        return None
+    spec = importlib.util.spec_from_file_location(f"page_of_{question}", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def draw(sweep: Sweep, kept: list[dict], home: Path) -> None:
+    """Write the page and its figure."""
+    own = own_page(sweep.name)
+    text = own.text(kept, sweep) if own else page.tables(kept, sweep.reference)
+    drawn = own.figure(kept, sweep) if own else figure.dots(kept, sweep.reference)
+    figure.save(drawn, home / "figure.png")
+    if not (home / "README.md").is_file():
+        shutil.copy(HERE / sweep.name / "README.md", home / "README.md")
+    page.put(home / "README.md", text)
+    print(f"{home / 'README.md'} and figure.png; more: make report ARGS={home / 'results.jsonl'}")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("question")
+    parser.add_argument("options", nargs="*", help="data of your own, as for mmeq.train")
+    parser.add_argument("--runs", type=Path, default=Path("runs"))
+    parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="runs at once")
+    parser.add_argument("--page", action="store_true", help="only write the page")
+    given = parser.parse_intermixed_args()
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    try:
+        sweep = read(given.question, given.options)
+        runs = given.runs.resolve() / given.question
+        home = runs / sweep.data[0].name if given.options else HERE / given.question
+        kept = lines.read(home / "results.jsonl")
+        failed = []
+        if not given.page:
+            failed = missing(sweep, kept, runs, given.jobs, home / "results.jsonl")
+        lines_now = {job.key for job in sweep.jobs()}
+        kept = [line for line in kept if lines.key(line) in lines_now]
+        if not kept:
+            raise MmeqError(f"{given.question}: there is no finished run, so no page")
+        draw(sweep, kept, home)
+    except MmeqError as error:
+        sys.exit(f"{given.question}: {error}")
+    if failed:
+        sys.exit("\n".join([f"{len(failed)} runs failed:", *failed]))
+
+
+if __name__ == "__main__":
+    main()
