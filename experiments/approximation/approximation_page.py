@@ -1,0 +1,5 @@
+"""tmp."""
+
+
+def write_page(folder, settings):
+    pass

@@ -1,0 +1,5 @@
+"""Tmp."""
+
+
+def write_page(folder, lines):
+    pass
