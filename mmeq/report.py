@@ -14,6 +14,7 @@ from mmeq.reporting import (
     Found,
     Table,
     compare,
+    html,
     latex,
     markdown,
     read_folders,
@@ -27,9 +28,10 @@ FORMATS: dict[str, Callable[[Sequence[Table], Found], str]] = {
     "markdown": markdown,
     "csv": lambda tables, _: report_csv(tables),
     "latex": latex,
+    "html": html,
 }
 FILES = {"report.md": markdown, "report.csv": FORMATS["csv"], "report.tex": latex}
-FILES["runs.csv"] = runs_csv
+FILES |= {"report.html": html, "runs.csv": runs_csv}
 EPILOG = """\
 A table is what the data are: the dataset section of config.yaml but split_seed, and missing=.
 A row is method, fusion and every other option in which runs differ; not told apart are seeds,
@@ -41,10 +43,12 @@ Intervals are 95 % t intervals over runs. Where runs differ in their split, the 
 is (1/n + test/train) s², since random splits of one dataset share samples (Nadeau & Bengio 2003).
 A * marks differences that survive Holm's correction for all comparisons of the table at 5 %.
 
-Only run folders are read. A run without results.json is listed as unfinished, and a damaged one
+Only run folders are read, and files of kept runs (results.jsonl: one a line, each of which names
+its table and its row). A run without results.json is listed as unfinished, and a damaged one
 named on standard error (exit status 2, after the report).
 
   python -m mmeq.report runs/comparison
+  python -m mmeq.report experiments/comparison/results.jsonl --output tables
   python -m mmeq.report 'runs/mfeat-*' runs/alone --output tables
   python -m mmeq.report runs --reference "joint, memory" --ignore optim.optimizer.lr --format latex
 """
@@ -61,7 +65,9 @@ def parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     made.add_argument(
-        "runs", nargs="+", help="run folders, folders that hold runs at any depth, or globs"
+        "runs",
+        nargs="+",
+        help="run folders, folders that hold runs at any depth, files of kept runs, or globs",
     )
     made.add_argument(
         "--format", choices=[*FORMATS, "all"], default="markdown", help="what is printed"
@@ -70,7 +76,9 @@ def parser() -> argparse.ArgumentParser:
         "--output", type=Path, metavar="FOLDER", help=f"also write {', '.join(FILES)} there"
     )
     made.add_argument(
-        "--reference", metavar="LABEL", help="row to compare with (method joint with fusion concat)"
+        "--reference",
+        metavar="LABEL",
+        help="row to compare with (joint concat: by label, else by method and fusion)",
     )
     made.add_argument(
         "--ignore",

@@ -11,6 +11,7 @@ from mmeq.reporting.grouping import compare
 from mmeq.reporting.kept import keep, kept_runs
 from mmeq.reporting.latex import latex
 from mmeq.reporting.markdown import markdown
+from mmeq.reporting.page import html
 from mmeq.reporting.runs import Run
 from mmeq.reporting.sheets import report_csv, runs_csv
 from mmeq.reporting.tables import Row, Table
@@ -21,6 +22,7 @@ __all__ = [
     "Run",
     "Table",
     "compare",
+    "html",
     "keep",
     "kept_runs",
     "latex",

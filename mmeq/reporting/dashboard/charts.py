@@ -13,18 +13,22 @@ COLOURS = (
 """Of the figures in a run folder, so that a modality has one colour everywhere."""
 WIDTH, HEIGHT = 460, 230
 LEFT, RIGHT, TOP, BOTTOM = 52, 12, 10, 34
-Point = tuple[int, float | None, float | None, float | None]
-"""Epoch, value, low and high."""
+Point = tuple[float, float | None, float | None, float | None]
+"""Epoch (or another number along the x axis), value, low and high."""
 
 
 @dataclass(frozen=True)
 class Line:
-    """One curve; ``low`` and ``high`` of its points make the band."""
+    """One curve; ``low`` and ``high`` of its points make the band.
+
+    ``row`` is the row of a table that it belongs to, by which a page may hide it.
+    """
 
     name: str
     points: Sequence[Point]
     colour: str
     dashed: bool = False
+    row: str = ""
 
 
 @dataclass(frozen=True)
@@ -46,6 +50,7 @@ class Curve:
     pieces: Sequence[str]
     bands: Sequence[str]
     marks: Sequence[Mark]
+    row: str = ""
 
 
 @dataclass(frozen=True)
@@ -59,6 +64,8 @@ class Chart:
     y_ticks: Sequence[tuple[float, str]]
     zero: float | None
     best: float | None
+    along: str = "epoch"
+    described: str = ""
     width: int = WIDTH
     height: int = HEIGHT
     left: int = LEFT
@@ -80,6 +87,9 @@ def chart(
     best: int | None = None,
     whole: bool = False,
     down: bool = False,
+    along: str = "epoch",
+    marked: bool = True,
+    described: str = "",
 ) -> Chart:
     """Lay out a line chart over the epochs.
 
@@ -91,6 +101,9 @@ def chart(
         best: epoch that is marked.
         whole: ticks are whole numbers.
         down: the y axis grows downwards.
+        along: label of the x axis.
+        marked: points tell their numbers.
+        described: what a reader who sees no figure is told.
     """
     epochs = sorted({point[0] for line in lines for point in line.points})
     first, last = (epochs[0], epochs[-1]) if epochs else (0, 1)
@@ -109,15 +122,17 @@ def chart(
         pieces, bands, marks = [], [], []
         for run in unbroken(line.points):
             pieces.append(" ".join(f"{across(e)},{up(v)}" for e, v, _, _ in run))
-            ends = [(e, low, high) for e, _, low, high in run if None not in (low, high)]
+            ends = [
+                (e, low, high) for e, _, low, high in run if low is not None and high is not None
+            ]
             there = [f"{across(e)},{up(high)}" for e, _, high in ends]
             back = [f"{across(e)},{up(low)}" for e, low, _ in reversed(ends)]
             bands += [" ".join([*there, *back])] if len(ends) > 1 else []
-            for epoch, value, low, high in run:
+            for epoch, value, low, high in run if marked else ():
                 ends_told = "" if None in (low, high) else f" ({low:.4g} to {high:.4g})"
-                told = f"{line.name}, epoch {epoch}: {value:.4g}{ends_told}"
+                told = f"{line.name}, {along} {epoch:g}: {value:.4g}{ends_told}"
                 marks.append(Mark(across(epoch), up(value), told))
-        curves.append(Curve(line.name, line.colour, line.dashed, pieces, bands, marks))
+        curves.append(Curve(line.name, line.colour, line.dashed, pieces, bands, marks, line.row))
     return Chart(
         title,
         label,
@@ -126,12 +141,16 @@ def chart(
         [(up(v), f"{v:.10g}") for v in ticks(bottom, top, 5, whole=whole)],
         up(0) if bottom < 0 < top else None,
         None if best is None else across(best),
+        along,
+        described,
     )
 
 
-def unbroken(points: Sequence[Point]) -> list[list[tuple[int, float, float | None, float | None]]]:
+def unbroken(
+    points: Sequence[Point],
+) -> list[list[tuple[float, float, float | None, float | None]]]:
     """Return the runs of points that have a value."""
-    runs: list[list[tuple[int, float, float | None, float | None]]] = [[]]
+    runs: list[list[tuple[float, float, float | None, float | None]]] = [[]]
     for epoch, value, low, high in points:
         if value is None:
             runs.append([])
