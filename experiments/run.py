@@ -10,9 +10,12 @@ other options. With data of one's own, results and page go to runs/<question>/<d
 
 from __future__ import annotations
 
+import os
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # before numpy and torch: two runs share two cores
+
 import argparse
 import importlib.util
-import os
 import shutil
 import sys
 import time
@@ -84,7 +87,6 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="runs at once")
     parser.add_argument("--page", action="store_true", help="only write the page")
     given = parser.parse_intermixed_args()
-    os.environ.setdefault("OMP_NUM_THREADS", "1")
     try:
         sweep = read(given.question, given.options)
         runs = given.runs.resolve() / given.question

@@ -5,6 +5,7 @@ A fork does what `python -m mmeq.train …` does, without the seconds that the i
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 import traceback
@@ -13,6 +14,11 @@ from pathlib import Path
 
 import torch
 
+import mmeq.callbacks.record
+import mmeq.data.datamodule
+import mmeq.fusions.memory
+import mmeq.methods.shapley
+import mmeq.module
 import mmeq.train
 from engine.sweep import Job
 
@@ -23,8 +29,9 @@ def run(jobs: Sequence[Job], runs: Path, at_once: int) -> Iterator[tuple[Job, Pa
     A folder with results.json is finished and not run again. One that was cut off is put aside
     and its run begun anew.
     """
-    mmeq.train.load()
     torch.set_num_threads(1)
+    gc.collect()
+    gc.freeze()  # forks need not look through what is imported
     waiting, running = list(reversed(jobs)), {}
     while waiting or running:
         while waiting and len(running) < at_once:
