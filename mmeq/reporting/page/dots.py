@@ -84,7 +84,7 @@ def plot(rows: Sequence[Shown], column: Column, reference: str | None) -> Plot |
         told = f"{shown.label}: {printed(mean, column)}"
         if len(interval) == 2:
             told += f" ({printed(interval[0], column)} to {printed(interval[1], column)})"
-        x_ends = [across(scale * value) for value in interval] or [None, None]
+        x_ends: list[float | None] = [across(scale * value) for value in interval] or [None]
         x = across(scale * mean)
         middle = x if shown.label == reference else middle
         y = TOP + STEP * (place + 0.5)

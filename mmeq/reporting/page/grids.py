@@ -12,6 +12,8 @@ from mmeq.reporting.page.material import Shown
 
 WIDTH, LEFT, RIGHT, TOP, CELL, FOOT = 440, 92, 8, 4, 24, 32
 LETTERS = 12
+SIDE = 3
+"""Letters of a class that fit over its column."""
 
 
 @dataclass(frozen=True)
@@ -105,6 +107,11 @@ class Confusion:
     rows: Sequence[Sequence[float | None]]
     counts: Sequence[int]
     runs: int
+
+    @property
+    def long(self) -> bool:
+        """Whether names of classes are too long to stand side by side."""
+        return any(len(name) > SIDE for name in self.classes)
 
 
 def confusion(shown: Shown) -> Confusion | None:

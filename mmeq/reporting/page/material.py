@@ -65,8 +65,7 @@ def shown_rows(table: Table, number: int) -> list[Shown]:
         number: of the table in the page.
     """
     ticked = {row.label for row in table.rows[:SHOWN]}
-    fused = [row for row in table.rows if row.estimates["accuracy"].mean is not None]
-    best = max(fused, key=lambda row: row.estimates["accuracy"].mean or 0.0)
+    best = max(table.rows, key=lambda row: row.estimates["accuracy"].mean or 0.0)
     ticked |= {row.label for row in (best, table.reference) if row is not None}
     out = []
     for place, row in enumerate(table.rows):
@@ -98,22 +97,26 @@ def line_of(run: Run) -> tuple[Line, str]:
 def lacking(
     rows: Sequence[Shown], has: Callable[[Line], Any], why: Callable[[Line], str]
 ) -> list[str]:
-    """Return a sentence a row of which some run lacks what a panel shows.
+    """Return a sentence for each reason why runs lack what a panel shows.
 
     Args:
         rows: those that the panel is about.
         has: says whether a run has it.
         why: says why a run lacks it.
     """
-    said = []
+    reasons: dict[str, list[str]] = {}
     for shown in rows:
         without = [line for line in shown.lines if not has(line)]
         if without:
-            reasons = dict.fromkeys([*shown.damage, *map(why, without)] if shown.damage
-                                    else map(why, without))  # fmt: skip
-            count = f"{len(without)} of {len(shown.lines)} runs"
-            said.append(f"{shown.label}: {count} left out, {'; '.join(reasons)}.")
-    return said
+            whole = len(without) == len(shown.lines)
+            count = "" if whole else f" ({len(without)} of {len(shown.lines)} runs)"
+            for reason in dict.fromkeys([*shown.damage, *map(why, without)]):
+                reasons.setdefault(reason, []).append(shown.label + count)
+    everywhere = [shown.label for shown in rows]
+    return [
+        f"Left out ({reason}): {'all rows' if where == everywhere else ', '.join(where)}."
+        for reason, where in reasons.items()
+    ]
 
 
 def no_history(line: Line) -> str:
@@ -130,7 +133,7 @@ def no_confusion(line: Line) -> str:
 
 def no_predictions(line: Line) -> str:
     """Say why a run has no calibration."""
-    return "its predictions were not kept"
+    return "predictions were not kept"
 
 
 def no_rates(line: Line) -> str:
