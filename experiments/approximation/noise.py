@@ -71,7 +71,7 @@ def signs(phi_RM: Tensor) -> Tensor:
 
 
 def by_budget(
-    value_V: Tensor, estimators: Sequence[str], budgets: Sequence[int], draws: int
+    value_V: Tensor, estimators: Sequence[str], budgets: Sequence[int], seeds: range
 ) -> Iterator[dict[str, Any]]:
     """Errors of each estimator at each budget that it can work with, against the exact values."""
     truth_M = shapley_values(value_V)
@@ -81,18 +81,18 @@ def by_budget(
         for budget in budgets:
             if budget < minimum_budget(name, count):
                 continue
-            repeats = draws if budget < len(value_V) else 2  # then nothing is left to chance
+            used = seeds if budget < len(value_V) else seeds[:2]  # then nothing is left to chance
             phi_RM = torch.stack(
                 [
                     estimate(lambda s: value_V[s.long() @ place_M], count, name, budget, seed).phi
-                    for seed in range(repeats)
+                    for seed in used
                 ]
             )
             yield {"estimator": name, "budget": budget, **scores(phi_RM, truth_M)}
 
 
 def by_samples(
-    phi_NM: Tensor, reference_M: Tensor, sizes: Sequence[int | str], draws: int, replace: bool
+    phi_NM: Tensor, reference_M: Tensor, sizes: Sequence[int | str], seeds: range, replace: bool
 ) -> Iterator[dict[str, Any]]:
     """Errors of exact values on so many of the samples.
 
@@ -100,15 +100,15 @@ def by_samples(
         phi_NM: of each sample of the validation part.
         reference_M: what they are compared with.
         sizes: numbers of samples, or ``all``.
-        draws: of each size.
+        seeds: of the draws of each size.
         replace: draw with replacement, as where the reference is the same samples.
     """
-    generator = torch.Generator().manual_seed(0)
+    generator = torch.Generator().manual_seed(seeds.start)
     for given in sizes:
         size = len(phi_NM) if given == "all" else int(given)
         whole = size == len(phi_NM) and not replace
         means = []
-        for _ in range(1 if whole else draws):
+        for _ in seeds[: 1 if whole else None]:
             if replace:
                 row_n = torch.randint(len(phi_NM), (size,), generator=generator)
             else:
@@ -117,8 +117,16 @@ def by_samples(
         yield {"samples": given, "n": size, **scores(torch.stack(means), reference_M)}
 
 
-def measured(run: Run, options: Mapping[str, Any]) -> dict[str, Any]:
-    """Both noises of a trained model, for each value function."""
+def measured(run: Run, options: Mapping[str, Any], number: int) -> dict[str, Any]:
+    """Both noises of a trained model, for each value function.
+
+    Args:
+        run: trained.
+        options: see sweep.yaml.
+        number: of the run; each has random numbers of its own, so that runs are independent.
+    """
+    first = 10_000 * number
+    seeds, subsets = (range(first, first + options[key]) for key in ("draws", "subsets"))
     validation = worths(run, run.datamodule.val_dataloader())
     held_out = options["reference"] == "test"
     reference = worths(run, run.datamodule.test_dataloader()) if held_out else validation
@@ -133,14 +141,14 @@ def measured(run: Run, options: Mapping[str, Any]) -> dict[str, Any]:
                 list(
                     by_budget(
                         validation[value].mean(0),
-                        options["estimators"], options["budgets"], options["draws"],
+                        options["estimators"], options["budgets"], seeds,
                     )
                 )
             ),
             "sizes": rounded(
                 list(
                     by_samples(
-                        phi_NM, other_NM.mean(0), options["samples"], options["subsets"],
+                        phi_NM, other_NM.mean(0), options["samples"], subsets,
                         replace=not held_out,
                     )
                 )

@@ -55,7 +55,8 @@ def measured(cell: Cell, own: Mapping[str, Any]) -> dict[str, Any]:
     """Train the model of a cell and measure."""
     options = [*own["options"], f"seed={cell['seed']}", f"dataset.split_seed={cell['split']}"]
     if cell["part"] == "noise":
-        return noise.measured(trained(options, test=False), own)
+        number = 10 * cell["seed"] + cell["split"]
+        return noise.measured(trained(options, test=False), own, number)
     return wrong.measured(options)
 
 

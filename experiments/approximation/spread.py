@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 
 import numpy as np
 
@@ -12,20 +13,37 @@ Interval = tuple[float, float, float]
 DRAWS = 10_000
 
 
+@lru_cache
+def drawn(runs: int) -> np.ndarray:
+    """Rows of the bootstrap over so many runs, [draws, runs]; the same ones for all figures."""
+    return np.random.default_rng(0).integers(runs, size=(DRAWS, runs))
+
+
 def interval(
-    values: Sequence[float], change: Callable[[np.ndarray], np.ndarray] | None = None
+    values: Sequence[float],
+    change: Callable[[np.ndarray], np.ndarray] | None = None,
+    level: float = 0.95,
 ) -> Interval:
     """Mean over runs, changed by a function, with a percentile bootstrap interval over runs.
 
     Args:
         values: one a run.
         change: of the mean, such as the square root; None: none.
+        level: coverage.
     """
     values_N = np.asarray(values, dtype=float)
-    rows = np.random.default_rng(0).integers(len(values_N), size=(DRAWS, len(values_N)))
+    rows = drawn(len(values_N))
     change = change or (lambda mean: mean)
-    low, high = np.percentile(change(values_N[rows].mean(1)), [2.5, 97.5])
+    low, high = np.percentile(change(values_N[rows].mean(1)), [50 - 50 * level, 50 + 50 * level])
     return float(change(values_N.mean())), float(low), float(high)
+
+
+def ratio(above: Sequence[float], below: Sequence[float]) -> Interval:
+    """Root of the ratio of two means over the same runs, with its bootstrap interval."""
+    a_N, b_N = (np.asarray(values, dtype=float) for values in (above, below))
+    rows = drawn(len(a_N))
+    low, high = np.percentile(np.sqrt(a_N[rows].mean(1) / b_N[rows].mean(1)), [2.5, 97.5])
+    return float(np.sqrt(a_N.mean() / b_N.mean())), float(low), float(high)
 
 
 def root(mean: np.ndarray) -> np.ndarray:
