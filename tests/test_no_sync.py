@@ -36,7 +36,7 @@ HAS_TO = {
 }
 """Method → (what waits in its steps, why nothing else would do)."""
 FUSIONS = {
-    **{name: [] for name in ("concat", "film", "gated", "late", "memory", "sum")},
+    **{name: [] for name in ("attention", "concat", "film", "gated", "late", "memory", "sum")},
     "memory, feature and sample": ["fusion.align=both", "fusion.inherit=true"],
     "memory, sample": ["fusion.align=sample"],
     "memory alone": ["fusion.align=none", "fusion.readout=memory", "fusion.cell=lstm"],

@@ -44,7 +44,8 @@ class Memory(Fusion):
 
     - f, i, o = σ(W[c; a] + b), b_f = 1;
     - ``cell=residual``: c ← f⊙c + i⊙(a + G a), h = o⊙c;
-    - ``cell=lstm``: c ← f⊙c + i⊙tanh(G a), h = o⊙tanh(c), from h = tanh(h_{π_1}).
+    - ``cell=lstm``: c ← f⊙c + i⊙tanh(G a), h = o⊙tanh(c), from h = tanh(h_{π_1});
+    - ``cell=ungated``: f = i = o = 1 in the residual cell, what the gates are worth.
 
     Readout [ours]: logits(S) = W·(mean of h over the orders of S) + Σ_{m∈S} W_m h_m + b;
     ``readout=memory`` leaves the sum away. An absent modality is skipped.
@@ -58,7 +59,7 @@ class Memory(Fusion):
         dim: D.
         classes: C.
         prior: [C] class frequencies of the training part.
-        cell: ``residual`` or ``lstm``.
+        cell: ``residual``, ``lstm`` or ``ungated``.
         align: levels of the alignment.
         keep: add the aligned features to the modality's own instead of replacing them.
         readout: ``both`` memory and unimodal evidence, or ``memory`` alone.
@@ -76,7 +77,7 @@ class Memory(Fusion):
         dim: int,
         classes: int,
         prior: Tensor,
-        cell: Literal["residual", "lstm"] = "residual",
+        cell: Literal["residual", "lstm", "ungated"] = "residual",
         align: Align = "feature",
         keep: bool = True,
         readout: Literal["both", "memory"] = "both",
@@ -85,7 +86,7 @@ class Memory(Fusion):
     ) -> None:
         super().__init__(modalities, dim, classes, prior)
         for option, value, known in (
-            ("cell", cell, ("residual", "lstm")),
+            ("cell", cell, ("residual", "lstm", "ungated")),
             ("align", align, ("none", "feature", "sample", "both")),
             ("readout", readout, ("both", "memory")),
         ):
@@ -205,11 +206,13 @@ class Memory(Fusion):
 
     def _step(
         self, state_PBD: Tensor, turned_PBX: Tensor, gates_PBX: Tensor, admitted_PBD: Tensor
-    ) -> tuple[Tensor, Tensor]:
+    ) -> tuple[Tensor, Tensor | None]:
         """One cell for all prefixes of a depth: new state and output gate, [P, B, D] each.
 
         The terms of the gates are those of the state, [P, B, 3D], and of what is added.
         """
+        if self.cell == "ungated":
+            return state_PBD + admitted_PBD, None
         gates = (turned_PBX + gates_PBX).sigmoid_()
         forget, admit, out = gates.chunk(3, dim=-1)
         return torch.addcmul(forget * state_PBD, admit, admitted_PBD), out
@@ -219,13 +222,13 @@ class Memory(Fusion):
         if end_E == slice(0, 0):
             return None
         state_EBD = take(state_PBD, end_E)
-        squashed = state_EBD if self.cell == "residual" else torch.tanh(state_EBD)
+        squashed = state_EBD if self.cell != "lstm" else torch.tanh(state_EBD)
         return squashed if out_PBD is None else take(out_PBD, end_E) * squashed
 
     def _admit(self, a_PBD: Tensor) -> Tensor:
         """What the input gate lets in."""
         candidate = self.candidate(a_PBD)
-        return a_PBD + candidate if self.cell == "residual" else torch.tanh(candidate)
+        return torch.tanh(candidate) if self.cell == "lstm" else a_PBD + candidate
 
     def _cell_inputs(
         self, x_MBD: Tensor, corr_QDD: Tensor | None, walk: Walk

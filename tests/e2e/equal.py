@@ -67,6 +67,7 @@ FUSIONS: dict[str, list[str]] = {
     "late": ["fusion=late"],
     "film": ["fusion=film"],
     "gated": ["fusion=gated", "fusion.absence=token"],
+    "attention": ["fusion=attention"],
     "sum": ["fusion=sum", "fusion.absence=input"],
     "final": ["method.supervise=final", "method.alternate=epoch"],
     "sequential, clipped": ["method.supervise=sequential", "optim.clip_norm=0.5"],

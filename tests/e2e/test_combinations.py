@@ -16,6 +16,7 @@ from mmeq.data.manifest import Manifest
 from mmeq.data.spec import DatasetSpec, Modality
 from mmeq.encoders.sequence import SequenceEncoder
 from mmeq.encoders.vector import VectorEncoder
+from mmeq.fusions.attention import Attention
 from mmeq.fusions.concat import Concat
 from mmeq.fusions.film import Film
 from mmeq.fusions.gated import Gated
@@ -28,7 +29,7 @@ from mmeq.methods.unimodal import Unimodal
 from mmeq.module import MultimodalModule
 
 FUSIONS = {"memory": Memory, "concat": Concat, "sum": Sum, "gated": Gated, "film": Film}
-FUSIONS |= {"late": Late}
+FUSIONS |= {"late": Late, "attention": Attention}
 EASY = ("dataset.shared=0.9", "dataset.unique=0.9", "dataset.snr=5", "optim.optimizer.lr=5e-3")
 
 

@@ -97,7 +97,9 @@ def test_a_monitor_that_nobody_measures(warm, tmp_path):
     assert "val/accuracy" in done.stderr
 
 
-@pytest.mark.parametrize("fusion", ["memory", "concat", "sum", "gated", "film", "late"])
+@pytest.mark.parametrize(
+    "fusion", ["memory", "concat", "sum", "gated", "film", "late", "attention"]
+)
 @pytest.mark.parametrize("method", ["joint", "unimodal"])
 def test_one_modality_alone_works_with_every_fusion(fusion, method, warm, tmp_path):
     options = [*SMALL, "dataset.modalities=[m1]", f"fusion={fusion}", f"method={method}"]

@@ -7,6 +7,8 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from mmeq.errors import MmeqError
+from mmeq.fusions.attention import Attention
 from mmeq.fusions.concat import Concat
 from mmeq.fusions.film import Film
 from mmeq.fusions.gated import Gated
@@ -26,9 +28,11 @@ MAKERS = {
     "late": Late,
     "gated": Gated,
     "film": Film,
+    "attention": Attention,
     "memory": Memory,
     "memory-paper": lambda *a: Memory(*a, cell="lstm", align="both", keep=False, readout="memory"),
     "memory-plain": lambda *a: Memory(*a, align="none"),
+    "memory-ungated": lambda *a: Memory(*a, cell="ungated"),
     "memory-inherit": lambda *a: Memory(*a, inherit=True),
 }
 
@@ -120,6 +124,9 @@ def reference_memory(fusion: Memory, features, members, order):
         x = x * std[i] + mean[i]
         a = features[j] + x if fusion.keep else x
         gates = fusion.gate_state(c) + fusion.gate_input(a)
+        if fusion.cell == "ungated":
+            c = h = c + a + fusion.candidate(a)
+            continue
         f, u, o = gates[:, :D].sigmoid(), gates[:, D : 2 * D].sigmoid(), gates[:, 2 * D :].sigmoid()
         g = fusion.candidate(a)
         c = f * c + u * (torch.tanh(g) if lstm else a + g)
@@ -128,7 +135,7 @@ def reference_memory(fusion: Memory, features, members, order):
 
 
 @pytest.mark.parametrize("modalities", [2, 3, 4])
-@pytest.mark.parametrize("name", ["memory", "memory-paper"])
+@pytest.mark.parametrize("name", ["memory", "memory-paper", "memory-ungated"])
 def test_tree_equals_brute_force_over_orders(name, modalities):
     fusion, features = build(name, modalities)
     coalitions = all_coalitions(modalities)[1:]
@@ -149,6 +156,40 @@ def test_tree_size(modalities, cells):
     orders = tuple(itertools.permutations(range(modalities)))
     assert coalition_tree(every, orders).cells == cells
     assert coalition_tree(every, orders[:1]).cells == 2**modalities - 1
+
+
+def test_attention_equals_a_plain_block_over_the_members_alone():
+    fusion, features = build("attention", 3)
+    tokens = torch.stack(features, 1) + fusion.own_MD
+    logits = fusion(features, all_coalitions(3))
+    heads = fusion.heads
+    for row, coalition in enumerate(all_coalitions(3).tolist()):
+        if not any(coalition):
+            continue
+        x = tokens[:, [m for m in range(3) if coalition[m]]]
+        q, k, v = fusion.query_key_value(fusion.norm_in(x)).split(D, -1)
+        mixed = []
+        for part in range(heads):
+            at = slice(part * D // heads, (part + 1) * D // heads)
+            score = q[..., at] @ k[..., at].mT / (D / heads) ** 0.5
+            mixed.append(score.softmax(-1) @ v[..., at])
+        x = x + fusion.project(torch.cat(mixed, -1))
+        x = x + fusion.feed_forward(fusion.norm_mid(x))
+        expected = fusion.readout(fusion.norm_out(x.mean(1)))
+        torch.testing.assert_close(logits[row], expected, atol=1e-5, rtol=1e-5)
+
+
+def test_attention_is_as_large_as_the_memory():
+    sizes = [
+        sum(p.numel() for p in kind(3, 64, 10, torch.full((10,), 0.1)).parameters())
+        for kind in (Attention, Memory)
+    ]
+    assert abs(sizes[0] / sizes[1] - 1) < 0.1
+
+
+def test_attention_refuses_heads_that_do_not_divide():
+    with pytest.raises(MmeqError, match=r"fusion.heads=3: must divide backbone.dim=8"):
+        Attention(2, 8, 4, torch.full((4,), 0.25), heads=3)
 
 
 def test_memory_contains_linear_concat():
