@@ -82,13 +82,19 @@ def kept_table(title: str, runs: Sequence[Run]) -> Table:
     """Gather runs that say themselves which row they are, rows in the order of their appearance.
 
     Raises:
-        MmeqError: for two runs of one row with the same seeds.
+        MmeqError: for two runs of one row with the same seeds, or of other modalities.
     """
     found: dict[str, dict[Replicate, Run]] = {}
     for run in runs:
         row = found.setdefault(run.row or "", {})
         if run.replicate in row:
             raise MmeqError(_twice(row[run.replicate], run))
+        first = next(iter(row.values()), run)
+        if first.modalities != run.modalities or first.alone != run.alone:
+            raise MmeqError(
+                f"{first.folder} and {run.folder} are both in row {run.row!r} of {title!r}, but "
+                "not of the same modalities: give them rows of their own"
+            )
         row[run.replicate] = run
     rows = [
         Row(label, {}, {pair: here[pair] for pair in sorted(here, key=_place)})

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from mmeq.errors import MmeqError
+from mmeq.reporting.answers import BINS
 from mmeq.reporting.excerpt import FIGURES, answered, epochs, facts
 from mmeq.reporting.runs import (
     RESULTS,
@@ -137,6 +138,7 @@ def run_of(line: Mapping[str, Any], place: Path) -> Run:
     if not isinstance(line, dict):
         raise ValueError("it is no JSON object")
     test, names = line["test"], tuple(map(str, line["modalities"]))
+    check(line, names)
     memory = line.get("memory") or {}
     numbers = {name: number(test[name]) for name in FIGURES}
     numbers |= {"missing": number(test["proper_mean"]), "ece": number(line.get("ece"))}
@@ -167,3 +169,28 @@ def run_of(line: Mapping[str, Any], place: Path) -> Run:
         row=str(line["row"]),
         kept=line,
     )
+
+
+def check(line: Mapping[str, Any], names: Sequence[str]) -> None:
+    """See that what only figures show has the lengths that they count on.
+
+    Raises:
+        KeyError: for what is lacking.
+        ValueError: for a length that is wrong.
+        TypeError: for what has none.
+    """
+    if history := line.get("history"):
+        series = [history["order"], history["edm"], history["accuracy"]]
+        series += [history["phi"][name] for name in names]
+        if len({len(numbers) for numbers in series}) > 1:
+            raise ValueError("the lists of its history are not equally long")
+        if any(sorted(order) != list(range(len(names))) for order in history["order"]):
+            raise ValueError("an order in its history does not name each modality once")
+    if confusion := line.get("confusion"):
+        count = len(line["classes"])
+        if len(confusion) != count or any(len(row) != count for row in confusion):
+            raise ValueError(f"its confusion matrix is not {count} × {count}")
+    if (bins := line.get("calibration")) and any(len(each) != 3 for each in bins):
+        raise ValueError("a bin of its calibration is not count, confidence, accuracy")
+    if bins and len(bins) != BINS:
+        raise ValueError(f"its calibration has {len(bins)} bins, not {BINS}")

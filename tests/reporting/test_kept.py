@@ -13,6 +13,7 @@ from mmeq.errors import MmeqError
 from mmeq.files import write_npz
 from mmeq.reporting import compare, keep, kept_runs, markdown, read_folders
 from mmeq.reporting.answers import calibration, ece, read_answers
+from mmeq.reporting.excerpt import coalitions
 
 
 def kept(folder, row, table="made", **options):
@@ -96,6 +97,76 @@ def test_a_damaged_line_is_named_and_costs_no_other(file, text, said):
     assert said in found.damaged[Path(f"{file}:4")]
     with pytest.raises(MmeqError, match=said):
         kept_runs(file)
+
+
+def test_a_row_is_of_one_set_of_modalities(file):
+    lines = [json.loads(line) for line in file.read_text("utf-8").splitlines()]
+    lines[3]["alone"] = "a"
+    write(file, lines)
+    with pytest.raises(MmeqError, match=r"jsonl:1 and .*jsonl:4 are both in row 'zeta' of 'made'"):
+        compare(kept_runs(file))
+
+
+GOOD = {"order": [[0, 1]], "phi": {"a": [0.1], "b": [0.2]}, "edm": [1.0], "accuracy": [0.5]}
+
+
+@pytest.mark.parametrize(
+    ("entry", "said"),
+    [
+        ({"history": {**GOOD, "edm": [1.0, 2.0]}}, "not equally long"),
+        ({"history": {**GOOD, "order": [[1, 1]]}}, "does not name each modality once"),
+        ({"history": {**GOOD, "phi": {"a": [0.1]}}}, "it lacks 'b'"),
+        ({"confusion": [[1, 2]], "classes": ["x", "y"]}, "confusion matrix is not 2 × 2"),
+        ({"calibration": [[1, 0.5]]}, "is not count, confidence, accuracy"),
+        ({"calibration": [[1, 0.5, 0.5]]}, "has 1 bins, not 10"),
+    ],
+)
+def test_what_figures_count_on_is_checked_when_read(file, entry, said):
+    first, *others = (json.loads(line) for line in file.read_text("utf-8").splitlines())
+    write(file, [{**first, "history": GOOD}, *others])
+    assert len(kept_runs(file)) == 9
+    write(file, [first | entry, *others])
+    with pytest.raises(MmeqError, match=f"line 1 is damaged: .*{said}"):
+        kept_runs(file)
+
+
+def test_of_many_modalities_the_coalitions_that_say_most_are_kept():
+    names = list("abcde")
+    values = {
+        "+".join(n for m, n in enumerate(names) if k >> m & 1) or "none": {"accuracy": k / 32}
+        for k in range(32)
+    }
+    found = coalitions(values, names)
+    assert set(found) == {
+        "none", *names, "b+c+d+e", "a+c+d+e", "a+b+d+e", "a+b+c+e", "a+b+c+d", "a+b+c+d+e"
+    }  # fmt: skip
+    assert found["a+b+c+d+e"] == 31 / 32
+    few = {key: values[key] for key in ("none", "a", "b", "a+b")}
+    assert coalitions(few, ["a", "b"]) == {key: few[key]["accuracy"] for key in few}
+
+
+def test_findings_are_kept_without_their_intervals(tmp_path):
+    def number(value):
+        return {"value": value, "low": 0.0, "high": 1.0}
+
+    found = {
+        "missing": {"rates": [{"rate": 0.1, "accuracy": number(0.7), "effective": 0.09}]},
+        "probe": {"a": {"accuracy": 0.6, "low": 0.5, "high": 0.7}},
+        "strategies": {
+            "strategies": {"cyclic": {"accuracy": number(0.8), "closed": number(0.25), "cells": 3}},
+            **{name: number(0.123456789) for name in ("oracle", "control", "gap", "excess")},
+            "orders": {"tried": 2, "mean": 0.5, "worst": 0.4, "best": 0.6},
+        },
+    }
+    line = kept(write_run(tmp_path / "one", results=found), "r")
+    assert line["missing"] == {"0.1": 0.7}
+    assert line["probe"] == {"a": 0.6}
+    assert line["strategies"]["accuracy"] == {"cyclic": 0.8}
+    assert line["strategies"]["closed"] == {"cyclic": 0.25}
+    assert line["strategies"]["gap"] == 0.12346
+    note = {"strategies": {"note": "all strategies coincide"}, "missing": {"skipped": "no"}}
+    line = kept(write_run(tmp_path / "two", results=note), "r")
+    assert not {"strategies", "missing", "probe", "history", "ece"} & set(line)
 
 
 def test_an_unfinished_or_torn_run_is_not_kept(tmp_path):

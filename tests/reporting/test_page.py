@@ -183,6 +183,14 @@ def test_orders_coalitions_confusion_and_reliability_are_over_all_runs(root):
     )
 
 
+def test_the_options_that_runs_of_a_row_share_are_told(tmp_path):
+    kept = lines()
+    for one in kept:
+        one["options"] = ["method=<joint>", f"seed={one['seed']}", "batch_size=8"]
+    root = Tree(page(tmp_path, kept)[0]).root
+    assert [text(code) for code in find(root, "code")] == ["method=<joint> batch_size=8"] * 2
+
+
 def test_dots_lie_where_their_numbers_are(root):
     figure = drawn(root, "dots")["Test accuracy"]
     assert [text(find(g, "title")[0]) for g in find(figure, "g")] == [

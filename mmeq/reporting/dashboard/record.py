@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from mmeq.errors import MmeqError
 from mmeq.files import read_lines
@@ -16,6 +17,7 @@ from mmeq.reporting.runs import HISTORY, RESULTS, number, read_config, split_of
 METRICS = ("accuracy", "macro_f1", "nll")
 ENDS = ("value", "low", "high")
 Number = float | None
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -176,7 +178,7 @@ def read_record(folder: Path) -> Record:
             split=split_of(results or config["dataset"]),
             planned=(config.get("trainer") or {}).get("max_epochs", "?"),
             epochs=tuple(
-                told(f"{folder / HISTORY}, line {k},", lambda line=line: epoch(object_of(line)))
+                told(f"{folder / HISTORY}, line {k},", partial(epoch_of, line))
                 for k, line in enumerate(lines, start=1)
             ),
             test=measured(results["test"]) if results else None,
@@ -186,7 +188,7 @@ def read_record(folder: Path) -> Record:
     )
 
 
-def told(where: Any, read: Callable[[], Any]) -> Any:  # noqa: ANN401 - what is read
+def told(where: object, read: Callable[[], T]) -> T:
     """Return what is read; whatever is wrong with it becomes one message.
 
     Raises:
@@ -210,6 +212,11 @@ def object_of(text: str) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise ValueError("it is no JSON object")
     return value
+
+
+def epoch_of(text: str) -> Epoch:
+    """Read a line of the history, as it stands there."""
+    return epoch(object_of(text))
 
 
 def epoch(line: Mapping[str, Any]) -> Epoch:

@@ -166,10 +166,11 @@ def shapley(rows: Sequence[Shown], names: Sequence[str]) -> list[tuple[Shown, Ch
 def phi_lines(shown: Shown, names: Sequence[str]) -> list[Line]:
     """Return the curves of φ of a row's modalities."""
     return [
-        Line(
-            name,
-            over_epochs(shown, lambda history, name=name: history["phi"][name]),  # type: ignore[misc]
-            f"var(--c{names.index(name) % COLOURS})",
-        )
+        Line(name, over_epochs(shown, phi_of(name)), f"var(--c{names.index(name) % COLOURS})")
         for name in shown.row.first.modalities
     ]
+
+
+def phi_of(name: str) -> Callable[[dict[str, Any]], Sequence[float | None]]:
+    """Return what reads φ of a modality by epoch."""
+    return lambda history: history["phi"][name]

@@ -52,6 +52,12 @@ class Shown:
         """Whether it is of more than one modality."""
         return self.row.first.alone is None
 
+    @property
+    def options(self) -> str:
+        """The options that all its runs were made with, where they have been kept."""
+        given = [line.get("options") or [] for line in self.lines]
+        return " ".join(option for option in given[0] if all(option in other for other in given))
+
     def mean(self, values: Sequence[float | None], **ends: float) -> Estimate:
         """Return the mean over its runs with the interval of the table."""
         return estimate(values, self.row.overlap, **ends)
