@@ -38,7 +38,7 @@ def line(row, seed, accuracy, **other):
         "missing": {"0.1": accuracy - 0.01, "0.5": accuracy - 0.05},
         "calibration": [*[[0, None, None]] * 8, [4, 0.85, 0.75], [6, 0.95, accuracy]],
         "ece": 0.04 + seed / 100, "classes": ["no", "<yes>"],
-        "confusion": [[4, 1], [seed, 3]],
+        "confusion": [[4, 1], [seed + 1, 3]],
         "history": {
             "order": [[0, 1], [1, 0], [1, 0]] if seed else [[0, 1], [0, 1], [1, 0]],
             "phi": {NAMES[0]: [0.1] * STEPS, NAMES[1]: [v - 0.6 for v in epochs]},
@@ -175,7 +175,7 @@ def test_orders_coalitions_confusion_and_reliability_are_over_all_runs(root):
     assert [row[0] for row in table] == ["coalition", "none", *NAMES, BOTH]
     assert table[-1][2] == "71.0 (68.5 to 73.5)"
     matrix = rows(drawn(root, "confusion")["joint concat 3 runs"])
-    assert matrix == [["", "no", "<yes>"], ["no", "80", "20"], ["<yes>", "25", "75"]]
+    assert matrix == [["", "no", "<yes>"], ["no", "80", "20"], ["<yes>", "40", "60"]]
     told = drawn(root, "reliability")["joint concat ECE 0.050 (0.025 to 0.075)"]
     assert text(find(told, "desc")[0]) == (
         "confidence 85.0 %: accuracy 75.0 %, 12 answers; "
