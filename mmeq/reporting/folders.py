@@ -51,9 +51,12 @@ def read_folders(given: Sequence[str]) -> Found:
     folders, empty = run_folders(others) if others else ([], [])
     found = Found(empty=empty)
     for file in files:
-        runs, damaged = read_kept(file)
-        found.runs.extend(runs)
-        found.damaged.update(damaged)
+        try:
+            runs, damaged = read_kept(file)
+            found.runs.extend(runs)
+            found.damaged.update(damaged)
+        except MmeqError as error:
+            found.damaged[file] = str(error)
     for folder in folders:
         try:
             config = read_config(folder)

@@ -102,7 +102,7 @@ def read_kept(path: Path) -> tuple[list[Run], dict[Path, str]]:
         The runs, and ``path:line`` → what is wrong with it.
 
     Raises:
-        MmeqError: when the file cannot be read.
+        MmeqError: when the file cannot be read, or none of its lines.
     """
     try:
         lines = path.read_text(encoding="utf-8").split("\n")
@@ -120,6 +120,9 @@ def read_kept(path: Path) -> tuple[list[Run], dict[Path, str]]:
             damaged[place] = f"{path}, line {count} is damaged: it lacks {error.args[0]!r}"
         except (ValueError, TypeError, AttributeError) as error:
             damaged[place] = f"{path}, line {count} is damaged: {error}"
+    if damaged and not runs:
+        first = next(iter(damaged.values()))
+        raise MmeqError(f"{path} holds no run that `mmeq.reporting.keep` has kept: {first}")
     return runs, damaged
 
 
@@ -137,6 +140,8 @@ def run_of(line: Mapping[str, Any], place: Path) -> Run:
     """
     if not isinstance(line, dict):
         raise ValueError("it is no JSON object")
+    if lacking := [repr(name) for name in ("table", "row", "test") if name not in line]:
+        raise ValueError(f"it is no kept run, it lacks {', '.join(lacking)}")
     test, names = line["test"], tuple(map(str, line["modalities"]))
     check(line, names)
     memory = line.get("memory") or {}

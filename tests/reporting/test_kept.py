@@ -85,7 +85,7 @@ def test_two_lines_of_one_row_with_the_same_seeds_are_an_error(file):
     [
         ('{"table": "made", "ro', "line 4 is damaged: Unterminated string"),
         ("[]", "line 4 is damaged: it is no JSON object"),
-        ('{"table": "made"}', "line 4 is damaged: it lacks 'test'"),
+        ('{"table": "made"}', "line 4 is damaged: it is no kept run, it lacks 'row', 'test'"),
     ],
 )
 def test_a_damaged_line_is_named_and_costs_no_other(file, text, said):
@@ -97,6 +97,16 @@ def test_a_damaged_line_is_named_and_costs_no_other(file, text, said):
     assert said in found.damaged[Path(f"{file}:4")]
     with pytest.raises(MmeqError, match=said):
         kept_runs(file)
+
+
+def test_a_file_of_other_lines_is_named_and_costs_no_other(file, tmp_path):
+    write(tmp_path / "other.jsonl", [{"accuracy": 1}, {"accuracy": 2}])
+    said = r"other.jsonl holds no run that .* line 1 is damaged: .* it lacks 'table', 'row', 'test'"
+    with pytest.raises(MmeqError, match=said):
+        read_folders([str(tmp_path / "other.jsonl")])
+    found = read_folders([str(tmp_path / "*.jsonl")])
+    assert len(found.runs) == 9
+    assert list(found.damaged) == [tmp_path / "other.jsonl"]
 
 
 def test_a_row_is_of_one_set_of_modalities(file):
