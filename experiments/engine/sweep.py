@@ -112,9 +112,9 @@ def slug(text: str) -> str:
     return "".join(c if c.isalnum() else "_" for c in text)
 
 
-def known_data() -> dict[str, Data]:
-    """The data sets of data.yaml."""
-    told = yaml.safe_load((HERE / "data.yaml").read_text(encoding="utf-8"))
+def known_data(settings: dict[str, Any]) -> dict[str, Data]:
+    """The data sets of data.yaml, and a question's own."""
+    told = yaml.safe_load((HERE / "data.yaml").read_text(encoding="utf-8")) | settings
     return {
         name: Data(name, tuple(map(str, entry["options"])), tuple(entry["modalities"]))
         for name, entry in told.items()
@@ -144,9 +144,9 @@ def read(name: str, own: Sequence[str] = ()) -> Sweep:
     if own:
         data = [_own(own)]
     else:
-        data = []
+        data, known = [], known_data(told.get("settings") or {})
         for one in told["data"]:
-            if one not in (known := known_data()):
+            if one not in known:
                 raise MmeqError(f"{path}: data {one!r} is unknown{did_you_mean(one, known)}")
             data.append(known[one])
     sweep = Sweep(
