@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 
 from engine.figure import COLOURS, GREY
@@ -62,7 +63,7 @@ def found_rule(train: Mapping[str, Rows], reference: str) -> tuple[str, float, i
         sign = -1.0 if name.startswith("ours") else 1.0
         value = {d: sign * feature(rows, name, reference) for d, rows in train.items()}
         ordered = sorted(value.values())
-        cuts = [(a + b) / 2 for a, b in zip(ordered, ordered[1:], strict=False)]
+        cuts = [(a + b) / 2 for a, b in itertools.pairwise(ordered)]
         cuts = [ordered[0] - 1, *cuts, ordered[-1] + 1]
         for cut in cuts:
             wrong = sum((value[d] > cut) != hurt[d] for d in train)

@@ -56,7 +56,7 @@ def text(lines: Sequence[Line], sweep: Sweep) -> str:
     out.append(
         f"Probes: accuracy on the test part of a linear probe of the frozen encoder, fitted on the "
         f"training part; below 0 the encoder knows less than when it was trained alone. The best "
-        f"modality was named by validation. {compared} comparisons, bootstrap intervals over pairs.\n"
+        f"modality was named by validation. {compared} comparisons, bootstrap over pairs.\n"
     )
     return "\n".join([*out, tables(lines, sweep.reference)])
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 from engine.figure import COLOURS
 from engine.numbers import Line, difference, estimate, percent, table_of
@@ -14,6 +15,11 @@ from matplotlib.figure import Figure
 def pattern(line: Line, left: Sequence[str]) -> float | None:
     """Accuracy with these modalities alone."""
     return percent(line["test"]["values"].get("+".join(left)))
+
+
+def without(strong: str, line: Line) -> float | None:
+    """Accuracy when the dominant modality is missing."""
+    return pattern(line, [name for name in line["modalities"] if name != strong])
 
 
 def rate(line: Line, share: str) -> float | None:
@@ -33,13 +39,13 @@ def text(lines: Sequence[Line], sweep: Sweep) -> str:
     for data, rows in table_of(lines).items():
         base = rows[sweep.reference]
         strong = dominant(base)
-        left = [m for m in base[0]["modalities"] if m != strong]
+        dropped = partial(without, strong)
         rates = list(base[0].get("missing") or {})
         shown = [r for r in rates if float(r) in (0.1, 0.3, 0.5, 0.7)]
         body = []
         for label, here in rows.items():
-            gap = difference(here, base, lambda line: pattern(line, left))
-            value = estimate(pattern(line, left) for line in here)
+            gap = difference(here, base, dropped)
+            value = estimate(map(dropped, here))
             cells = [estimate(rate(line, r) for line in here).text() for r in shown]
             told = "" if here is base else f"**{gap.text()}**" if gap.apart else gap.text()
             body.append([label, value.text(), told, *cells])

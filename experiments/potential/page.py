@@ -56,8 +56,8 @@ def text(lines: Sequence[Line], sweep: Sweep) -> str:
         head = ["row", "strategy", "less hybrid, points", "share of the gap closed, %"]
         out.append(markdown(head, gains))
     out.append(
-        "The oracle knows the label and takes any order that is right. Gap beyond chance: less what "
-        "as many random answers that agree as much would gain (see `mmeq.inference.oracle`); below "
+        "The oracle knows the label and takes any order that is right. Gap beyond chance: less "
+        "what as many random answers that agree as much would gain (see `mmeq.inference.oracle`); below "
         f"0, orders differ less usefully than chance. {compared} comparisons.\n"
     )
     return "\n".join([*out, tables(lines, sweep.reference)])
