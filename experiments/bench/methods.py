@@ -57,9 +57,6 @@ def rows(epochs: int) -> dict[str, list[str]]:
 def epochs_of(options: list[str], epochs: int) -> Callable[[], float]:
     """A function that trains anew and gives the seconds of an epoch."""
     given = ["dataset=mfeat", *options, f"trainer.max_epochs={epochs}", *QUIET]
-    if "+experiment=paper" in given:
-        given = [o for o in given if o != "+method=shapley"]
-        given[given.index("+experiment=paper")] = "experiment=paper"
     with initialize_config_dir(str(conf_dir()), version_base="1.3"):
         cfg = compose("train", given)
     validate(cfg)

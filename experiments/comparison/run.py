@@ -2,29 +2,34 @@
 
 A cell is a data set and a row. For each of 2 splits its learning rate is chosen between two values
 by the accuracy on that split's validation part (seed 100, none of the table's), then it is trained
-with 5 seeds. Each step is a sweep of the preset `experiment=comparison`, so that a finished run is
-not run again and a broken one goes on. The page is what `python -m mmeq.report` makes of the runs.
+with 5 seeds. A finished run is not run again. `experiment=comparison` is the same as a sweep. The
+page is what `python -m mmeq.report` makes of the runs.
 """
 
 from __future__ import annotations
 
+import os
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # before numpy and torch: two runs share two cores
+
 import argparse
 import json
-import os
+import subprocess
 import sys
-import traceback
-from collections.abc import Callable
-from functools import partial
 from pathlib import Path
-from typing import Any
-
-import mmeq.train
-from mmeq.config.paths import groups
-from mmeq.files import write_json, write_text
+from typing import NamedTuple
 
 HERE = Path(__file__).parent
+sys.path.insert(0, str(HERE.parent))
+
+from engine import pool  # noqa: E402
+from engine.sweep import QUIET  # noqa: E402
+
+from mmeq.config.paths import groups  # noqa: E402
+from mmeq.files import write_json, write_text  # noqa: E402
+
 MARK = "<!-- table -->"
-RATES, SPLITS, SEEDS, TUNING_SEED = ("1e-3", "3e-3"), (0, 1), "0,1,2,3,4", 100
+RATES, SPLITS, SEEDS, TUNING_SEED = ("0.001", "0.003"), (0, 1), range(5), 100
 SMALL_EMOJI = [
     "dataset.size=16",
     "backbone.encoders.image.channels=8",
@@ -66,7 +71,7 @@ def rows(data: str, epochs: int) -> dict[str, list[str]]:
     own = {"joint", "shapley", "unimodal"}
     out = {f"joint-{fusion}": ["method=joint", f"fusion={fusion}"] for fusion in FUSIONS}
     out |= {f"shapley-{fusion}": ["method=shapley", f"fusion={fusion}"] for fusion in FUSIONS[:2]}
-    out["paper"] = ["+method=shapley", "+experiment=paper"]
+    out["paper"] = ["experiment=paper"]
     for method in groups()["method"]:
         if method not in own:
             scaled = {
@@ -79,119 +84,79 @@ def rows(data: str, epochs: int) -> dict[str, list[str]]:
     return out
 
 
-def sweep(folder: Path, data: str, row: list[str], *swept: str) -> None:
-    """Run the preset as a person would; what is finished is skipped."""
-    options, epochs, _ = DATA[data]
-    preset = "experiment=comparison"
-    if "+experiment=paper" in row:  # two experiments at once, the later one wins
-        preset, row = "experiment=[paper,comparison]", ["method=shapley"]
-    subdir = "seed-${seed}_split-${dataset.split_seed}_lr-${optim.optimizer.lr}"
-    sys.argv = [
-        *("mmeq.train", "-m", preset, *options, *row, f"trainer.max_epochs={epochs}"),
-        *(f"hydra.sweep.dir={folder}", f"hydra.sweep.subdir={subdir}", *swept),
-    ]
-    mmeq.train.main()
+class Cell(NamedTuple):
+    """One run of a row: with a rate, a seed and a split."""
+
+    part: str
+    data: str
+    row: str
+    rate: str
+    seed: int
+    split: int
+
+    @property
+    def options(self) -> list[str]:
+        """What it is called with."""
+        own, epochs, _ = DATA[self.data]
+        given = rows(self.data, epochs)[self.row]
+        return [
+            *own, *given, *QUIET, "callbacks.missing=null", f"trainer.max_epochs={epochs}",
+            f"optim.optimizer.lr={self.rate}", f"seed={self.seed}",
+            f"dataset.split_seed={self.split}",
+        ]  # fmt: skip
+
+    def folder(self, runs: Path) -> Path:
+        """Where it runs."""
+        name = f"seed-{self.seed}_split-{self.split}_lr-{self.rate}"
+        return runs / self.part / self.data / self.row / name
 
 
-def cell(runs: Path, data: str, name: str) -> None:
-    """Tune and train one row on one data set, each sweep in a process of its own."""
-    row = rows(data, DATA[data][1])[name]
-    tuning, table = (runs / part / data / name for part in ("tuning", "table"))
-    log = runs / "logs" / f"{data}-{name}.log"
-    log.parent.mkdir(parents=True, exist_ok=True)
-    for split in SPLITS:
-        for folder, rates, seeds in (
-            (tuning, RATES, TUNING_SEED),
-            (table, None, SEEDS),
-        ):
-            rate = chosen(tuning, split)["rate"] if rates is None else ",".join(rates)
-            swept = [f"optim.optimizer.lr={rate}", f"seed={seeds}", f"dataset.split_seed={split}"]
-            work = partial(sweep, folder, data, row, *swept)
-            if forked(work, log):
-                sys.exit(f"{data} {name}, split {split}: {folder.parts[-3]} failed, see {log}")
-
-
-def forked(work: Callable[[], Any], log: Path) -> int:
-    """Call a function in a forked child whose output goes to a file; return its exit status."""
-    sys.stdout.flush()
-    sys.stderr.flush()
-    child = os.fork()
-    if child:
-        return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-    status = 1
-    try:
-        with log.open("ab") as stream:
-            for number in (1, 2):
-                os.dup2(stream.fileno(), number)
-        try:
-            work()
-            status = 0
-        except SystemExit as leaving:
-            status = leaving.code if isinstance(leaving.code, int) else 1
-        except BaseException:
-            traceback.print_exc()
-        sys.stdout.flush()
-        sys.stderr.flush()
-    finally:
-        os._exit(status)
+def work_through(cells: list[Cell], runs: Path, jobs: int) -> list[str]:
+    """Run what is missing; return what failed."""
+    failed = []
+    for number, (cell, folder, done) in enumerate(pool.run(cells, runs, jobs), 1):
+        name = f"{cell.part} {cell.data} {cell.row} {folder.name}"
+        print(f"[{number}/{len(cells)}] {name}: {'done' if done else 'FAILED'}", flush=True)
+        if not done:
+            failed.append(f"{name}, see {pool.said(folder)}")
+    return failed
 
 
 def chosen(tuning: Path, split: int) -> dict[str, object]:
-    """The learning rate of the best validation accuracy on a split; no test is read."""
+    """The learning rate of the best validation accuracy on a split, once both are run.
+
+    No test is read.
+    """
     found = {}
     for path in sorted(tuning.glob(f"*_split-{split}_*/results.json")):
         results = json.loads(path.read_text(encoding="utf-8"))
         rate = float(path.parent.name.partition("lr-")[2])
         found[rate] = results["validation"]["accuracy"]["value"]
-    return {"rate": max(sorted(found), key=lambda rate: found[rate]), "validation": found}
-
-
-def pool(cells: list[tuple[str, str]], runs: Path, jobs: int) -> list[str]:
-    """Work through the cells, some at a time, in forks of this process; return what failed."""
-    running: dict[int, tuple[str, str]] = {}
-    failed = []
-
-    def wait() -> None:
-        pid, status = os.wait()
-        data, name = running.pop(pid)
-        print(f"{data} {name}: {'failed' if status else 'done'}", flush=True)
-        if status:
-            failed.append(f"{data} {name}")
-
-    for data, name in cells:
-        if len(running) >= jobs:
-            wait()
-        pid = os.fork()
-        if pid == 0:
-            status = 1
-            try:
-                cell(runs, data, name)
-                status = 0
-            except SystemExit as leaving:
-                print(leaving.code, file=sys.stderr, flush=True)
-            finally:
-                os._exit(status)
-        running[pid] = (data, name)
-    while running:
-        wait()
-    return failed
+    best = max(sorted(found), key=lambda rate: found[rate]) if len(found) == len(RATES) else None
+    return {"rate": best, "validation": found}
 
 
 def page(runs: Path) -> None:
-    """Write the report of the finished runs and put it into README.md."""
-    import mmeq.report
-
+    """Write the report of the finished runs; once every cell is run, into README.md."""
+    cells = [runs / "table" / data / row for data in DATA for row in rows(data, DATA[data][1])]
+    wanted = len(SEEDS) * len(SPLITS)
+    lacking = [cell for cell in cells if len([*cell.glob("*/results.json")]) < wanted]
+    home = runs if lacking else HERE
     rates = {
         f"{path.parent.name}/{path.name}, split {split}": chosen(path, split)
         for path in sorted((runs / "tuning").glob("*/*"))
         for split in SPLITS
         if any(path.glob(f"*_split-{split}_*/results.json"))
     }
-    write_json(HERE / "rates.json", rates)
+    write_json(home / "rates.json", rates)
     ignored = ["--ignore", "optim.optimizer.lr"]
-    sys.argv = ["mmeq.report", str(runs / "table"), *ignored, "--output", str(HERE)]
-    if status := forked(mmeq.report.main, runs / "logs" / "report.log"):
-        sys.exit(f"the report failed with status {status}: see {runs / 'logs' / 'report.log'}")
+    command = [sys.executable, "-m", "mmeq.report", str(runs / "table"), *ignored]
+    done = subprocess.run([*command, "--output", str(home)], stdout=subprocess.DEVNULL, check=False)
+    if done.returncode:
+        sys.exit(f"the report failed with status {done.returncode}")
+    if lacking:
+        print(f"{len(lacking)} of {len(cells)} rows are not whole: the report is {home}/report.md")
+        return
     readme = HERE / "README.md"
     head = readme.read_text(encoding="utf-8").split(MARK)[0]
     table = (HERE / "report.md").read_text(encoding="utf-8")
@@ -209,16 +174,28 @@ def main() -> None:
     arguments = parser.parse_args()
     failed = []
     if not arguments.page:
-        os.environ.setdefault("OMP_NUM_THREADS", "1")
-        mmeq.train.load()
-        begins = tuple(arguments.rows.split(","))
-        cells = [
+        runs, begins = arguments.runs.resolve(), tuple(arguments.rows.split(","))
+        asked = [
             (data, row)
             for data in arguments.data.split(",")
             for row in rows(data, DATA[data][1])
             if row.startswith(begins)
         ]
-        failed = pool(cells, arguments.runs.resolve(), arguments.jobs)
+        tuning = [
+            Cell("tuning", *which, rate, TUNING_SEED, split)
+            for which in asked
+            for split in SPLITS
+            for rate in RATES
+        ]
+        failed = work_through(tuning, runs, arguments.jobs)
+        table = []
+        for data, row in asked:
+            folder = runs / "tuning" / data / row
+            for split in SPLITS:
+                rate = next((r for r in RATES if float(r) == chosen(folder, split)["rate"]), None)
+                if rate is not None:
+                    table += [Cell("table", data, row, rate, seed, split) for seed in SEEDS]
+        failed += work_through(table, runs, arguments.jobs)
     page(arguments.runs)
     if failed:
         sys.exit(f"failed: {', '.join(failed)}")

@@ -57,8 +57,9 @@ def text(lines: Sequence[Line], sweep: Sweep) -> str:
         out.append(markdown(head, gains))
     out.append(
         "The oracle knows the label and takes any order that is right. Gap beyond chance: less "
-        "what as many random answers that agree as much would gain (see `mmeq.inference.oracle`); below "
-        f"0, orders differ less usefully than chance. {compared} comparisons.\n"
+        "what as many random answers that agree as much would gain (see "
+        "`mmeq.inference.oracle`); below 0, orders differ less usefully than chance. "
+        f"{compared} comparisons.\n"
     )
     return "\n".join([*out, tables(lines, sweep.reference)])
 
