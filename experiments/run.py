@@ -53,7 +53,10 @@ def missing(sweep: Sweep, kept: list[dict], runs: Path, at_once: int, results: P
 
 
 def own_page(question: str) -> ModuleType | None:
-    """The question's page.py, where it has one: `text(kept, sweep)` and `figure(kept, sweep)`."""
+    """The question's page.py, where it has one: `text(kept, sweep)`, `figure(kept, sweep)`.
+
+    And `figures(kept, sweep)`, name → figure, where it draws more than one.
+    """
     path = HERE / question / "page.py"
     if not path.is_file():
         return None
@@ -71,6 +74,9 @@ def draw(sweep: Sweep, kept: list[dict], home: Path) -> None:
     text = own.text(kept, sweep) if own else page.tables(kept, sweep.reference)
     drawn = own.figure(kept, sweep) if own else figure.dots(kept, sweep.reference)
     figure.save(drawn, home / "figure.png")
+    if hasattr(own, "figures"):
+        for name, more in own.figures(kept, sweep).items():
+            figure.save(more, home / f"{name}.png")
     if not (home / "README.md").is_file():
         shutil.copy(HERE / sweep.name / "README.md", home / "README.md")
     page.put(home / "README.md", text)

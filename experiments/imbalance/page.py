@@ -83,3 +83,31 @@ def figure(lines: Sequence[Line], sweep: Sweep) -> Figure:
     axes[0].set_ylabel("probe, fused − alone (points)", fontsize=8)
     axes[-1].legend(fontsize=7, frameon=False)
     return drawn
+
+
+def figures(lines: Sequence[Line], sweep: Sweep) -> dict[str, Figure]:
+    """Balance as it happens: each modality's φ over the epochs, jointly and by alternation."""
+    found = table_of(lines)
+    shown = [row for row in FUSED if row != "joint memory"]
+    drawn = Figure(figsize=(2.6 * len(found), 4.6), layout="constrained")
+    axes = drawn.subplots(len(shown), len(found), squeeze=False, sharex="col", sharey="col")
+    for line, row in zip(axes, shown, strict=True):
+        for ax, (data, rows) in zip(line, found.items(), strict=True):
+            for m, name in enumerate(rows[row][0]["modalities"]):
+                runs = [history["phi"][name] for r in rows[row] if (history := r.get("history"))]
+                points = [
+                    estimate(percent(value) for value in epoch) for epoch in zip(*runs, strict=True)
+                ]
+                x = range(1, len(points) + 1)
+                ax.plot(x, [p.mean for p in points], color=COLOURS[m], label=name)
+                low, high = [p.low for p in points], [p.high for p in points]
+                ax.fill_between(x, low, high, color=COLOURS[m], alpha=0.18, lw=0)
+            ax.set_title(f"{data}: {row}", fontsize=8)
+            ax.tick_params(labelsize=7)
+            ax.spines[["top", "right"]].set_visible(False)
+            if row == shown[0]:
+                ax.legend(fontsize=6.5, frameon=False)
+            else:
+                ax.set_xlabel("epoch", fontsize=8)
+        line[0].set_ylabel("φ on validation, points", fontsize=8)
+    return {"balance": drawn}
