@@ -7,7 +7,7 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any
 
-from spread import interval, ratio, replaced, root, table, told
+from spread import certain, interval, ratio, replaced, root, table, told
 
 from mmeq.files import write_bytes, write_text
 
@@ -187,11 +187,9 @@ def wrong(orders: Sequence[Line]) -> str:
 
 
 def stars(gap: Sequence[float], orders: Sequence[Line]) -> str:
-    """How sure a difference is: * by itself, ** for all comparisons together (Bonferroni)."""
-    count = comparisons(orders)
-    sure = [1 - 0.05, 1 - 0.05 / count]
-    ends = [interval(gap, level=level)[1:] for level in sure]
-    return "*" * sum(low > 0 or high < 0 for low, high in ends)
+    """How sure a difference is: * by itself, ** for all comparisons together."""
+    _, low, high = interval(gap)
+    return "*" * ((low > 0 or high < 0) + certain(gap, comparisons(orders)))
 
 
 def comparisons(orders: Sequence[Line]) -> int:
@@ -208,8 +206,8 @@ def verdict(orders: Sequence[Line]) -> str:
     chance = f"{0.05 * count:.1f}"
     return (
         f"{count} comparisons, about {chance} intervals of which miss 0 by chance; \\* the 95 % "
-        f"interval excludes 0, \\*\\* also the one of level 1 − 0.05/{count}. Half widths of the "
-        f"{len(gaps)} intervals of accuracy: {half[0]:.2f} to {half[-1]:.2f} points."
+        f"interval excludes 0, \\*\\* also a t interval of level 1 − 0.05/{count}. Half widths of "
+        f"the {len(gaps)} intervals of accuracy: {half[0]:.2f} to {half[-1]:.2f} points."
     )
 
 

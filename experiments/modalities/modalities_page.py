@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from io import BytesIO
 from pathlib import Path
+from statistics import mean
 from typing import Any
 
 from spread import Interval, interval, replaced, table, told
@@ -12,9 +13,13 @@ from spread import Interval, interval, replaced, table, told
 from mmeq.files import write_bytes, write_text
 
 Line = dict[str, Any]
+Figure = Callable[[Sequence[Line], str], list[float]]
+"""A figure of a strategy, run by run."""
 ACCURACY, AGREEMENT, ORDERS, CELLS = range(4)
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 """Okabe and Ito's, which the colour-blind tell apart."""
+RANGES = ((2, 4), (5, 6), (7, 10))
+"""Ranges of M that are told together."""
 SHOWN = ("memory_guided", "cyclic", "per_sample", "sampled 8", "adaptive 64")
 
 
@@ -48,16 +53,14 @@ def present(runs: Sequence[Line], names: Sequence[str]) -> list[str]:
 
 
 def gap(found: Sequence[Line], name: str) -> Interval:
-    """Accuracy less that of the reference, paired by run, in points."""
-    pairs = zip(*(numbers(found, x, ACCURACY) for x in (name, "reference")), strict=True)
-    return interval([100 * (a - b) for a, b in pairs])
+    """Mean difference of accuracy to the reference, with its interval."""
+    return interval(gaps(found, name))
 
 
 def differs(found: Sequence[Line], name: str) -> bool:
-    """Whether a strategy looks at other orders than the reference."""
-    return numbers(found, name, ORDERS) != numbers(found, "reference", ORDERS) or name in (
-        "per_sample",
-    )
+    """Whether a strategy does other than the reference's mean over the same orders."""
+    other = numbers(found, name, ORDERS) != numbers(found, "reference", ORDERS)
+    return other or name == "per_sample"  # which weighs them
 
 
 def star(ends: Interval) -> str:
@@ -77,14 +80,14 @@ def tables(runs: Sequence[Line], times: Sequence[Line]) -> str:
     """All of them."""
     parts = []
     if runs:
-        strategies = [name for name in runs[0]["strategies"] if name != "reference"]
-        parts += ["**Accuracy**: of the mean over all M! orders (M ≤ 6) or 512 orders, and paired"]
-        parts += ["differences to it, in points.", "", accuracies(runs), "", verdict(runs), ""]
-        parts += ["**How many orders**: predictions that agree with the reference, in percent."]
-        parts += ["", agreements(runs, SHOWN), ""]
-        parts += ["<details><summary>All strategies: agreement and accuracy</summary>", ""]
-        parts += [agreements(runs, strategies), "", accuracies(runs, strategies), ""]
-        parts += ["</details>", ""]
+        names = [name for name in runs[0]["strategies"] if name != "reference"]
+        parts += ["**Accuracy less that of the reference** (the mean over all M! orders for M ≤ 6,"]
+        parts += ["over 512 beyond), paired by run, in points.", "", pooled(runs, gaps), ""]
+        parts += [verdict(runs), ""]
+        parts += ["**How many orders are enough**: predictions equal to the reference's, percent."]
+        parts += ["", pooled(runs, agreed), ""]
+        parts += ["<details><summary>Each M by itself: agreement, then accuracy</summary>", ""]
+        parts += [agreements(runs, names), "", accuracies(runs, names), "", "</details>", ""]
         parts += ["**Memory cells a sample** of one prediction; adaptive: the mean.", ""]
         parts += [states(runs), ""]
     if times:
@@ -92,6 +95,55 @@ def tables(runs: Sequence[Line], times: Sequence[Line]) -> str:
         parts += ["prediction from encoded features to one pass along the last order, and a"]
         parts += ["training epoch, alternating to joint.", "", seconds(times), ""]
     return "\n".join(parts).strip()
+
+
+def gaps(found: Sequence[Line], name: str) -> list[float]:
+    """Accuracy less that of the reference, run by run, in points."""
+    pairs = zip(*(numbers(found, x, ACCURACY) for x in (name, "reference")), strict=True)
+    return [100 * (a - b) for a, b in pairs]
+
+
+def agreed(found: Sequence[Line], name: str) -> list[float]:
+    """Predictions that are the reference's, run by run, in percent."""
+    return [100 * x for x in numbers(found, name, AGREEMENT)]
+
+
+def ranges(runs: Sequence[Line]) -> Iterator[tuple[str, list[Line]]]:
+    """Data with a range of M, and its runs."""
+    for data in dict.fromkeys(line["data"] for line in runs):
+        for low, high in RANGES:
+            own = [x for x in runs if x["data"] == data and low <= x["modalities"] <= high]
+            if own:
+                yield f"{data}, M={low}–{min(high, max(x['modalities'] for x in own))}", own
+
+
+def by_seed(runs: Sequence[Line], name: str, figure: Figure) -> list[float]:
+    """Means over M, one a seed and split: runs of one seed and split are not independent.
+
+    Runs in which the strategy looks at the reference's own orders are left out.
+    """
+    kept: dict[tuple[int, int], list[Line]] = {}
+    for line in runs:
+        if differs([line], name):
+            kept.setdefault((line["seed"], line["split"]), []).append(line)
+    return [mean(figure(found, name)) for found in kept.values()]
+
+
+def pooled(runs: Sequence[Line], figure: Figure) -> str:
+    """A row a strategy, a column a range of M."""
+    signed, rows = figure is gaps, []
+    columns = dict(ranges(runs))
+    for name in [name for name in runs[0]["strategies"] if name != "reference"]:
+        row = [name]
+        for own in columns.values():
+            if values := by_seed(own, name, figure):
+                ends = interval(values)
+                cell = told(ends, 2 if signed else 1, sign=signed)
+                row.append(cell + star(ends) if signed else cell)
+            else:
+                row.append("all orders")
+        rows.append(row)
+    return table(["orders", *columns], rows)
 
 
 def accuracies(runs: Sequence[Line], names: Sequence[str] = SHOWN) -> str:
@@ -121,15 +173,25 @@ def agreements(runs: Sequence[Line], names: Sequence[str]) -> str:
 
 def verdict(runs: Sequence[Line]) -> str:
     """How many comparisons there are, and what their intervals say."""
-    found = list(compared(runs))
-    beyond = [x for x in found if star(x[3])]
-    means = [x[3][0] for x in found]
-    half = sorted((high - low) / 2 for *_, (_, low, high) in found)
+    cells = [
+        interval(values)
+        for _, own in ranges(runs)
+        for name in runs[0]["strategies"]
+        if name != "reference" and (values := by_seed(own, name, gaps))
+    ]
+    single = [ends for *_, ends in compared(runs)]
+    told_of = []
+    for what, found in (("in this table", cells), ("at each M by itself", single)):
+        beyond = [ends for ends in found if star(ends)]
+        below = sum(ends[0] < 0 for ends in beyond)
+        told_of.append(
+            f"{len(found)} comparisons {what}, {0.05 * len(found):.0f} of whose intervals miss 0 "
+            f"by chance: {len(beyond)} exclude it (\\*), {below} of them below it"
+        )
+    half = sorted((high - low) / 2 for _, low, high in cells)
     return (
-        f"{len(found)} comparisons with the reference (all strategies), {0.05 * len(found):.0f} of "
-        f"whose 95 % intervals miss 0 by chance; {len(beyond)} exclude it (\\*), "
-        f"{sum(x[3][0] < 0 for x in beyond)} below. Differences are {min(means):+.2f} to "
-        f"{max(means):+.2f} points, half widths of the intervals {half[0]:.2f} to {half[-1]:.2f}."
+        f"{'; '.join(told_of)}. Half widths of the intervals of the table: {half[0]:.2f} to "
+        f"{half[-1]:.2f} points, means over seeds and splits."
     )
 
 
