@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import hydra
 from omegaconf import DictConfig
 
-from mmeq.config import Run, build, cli, conf_dir, ranks, runs, validate
+from mmeq.config import Run, build, cli, conf_dir, hold, ranks, runs, validate
 from mmeq.errors import MmeqError
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ def single(cfg: DictConfig) -> float:
         ranks.follow_parent(run_dir)
     with stop.listening(), contextlib.ExitStack() as held:
         try:
-            held.enter_context(runs.held(run_dir))
+            held.enter_context(hold.held(run_dir))
             overrides = cli.given_overrides()
             cfg = runs.resumed(runs.anchored(cfg), overrides)
             validate(cfg)

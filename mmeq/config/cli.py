@@ -19,9 +19,9 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import CompactHydraException, MissingConfigException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf
 
+from mmeq.config.hold import child_rank
 from mmeq.config.output import outlive_readers
 from mmeq.config.paths import conf_dir, groups
-from mmeq.config.runs import child_rank
 from mmeq.errors import MmeqError, did_you_mean
 
 MISTAKE = 2

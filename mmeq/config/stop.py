@@ -14,7 +14,7 @@ from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 
-from mmeq.config.runs import child_rank
+from mmeq.config.hold import child_rank
 
 STATUS = 128 + signal.SIGTERM
 """Exit status after SIGTERM, as a shell counts it."""

@@ -15,7 +15,7 @@ from typing import Any
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
-from mmeq.config import runs
+from mmeq.config import hold, runs
 from mmeq.config.alone import difference
 from mmeq.config.validate import plain_tree
 from mmeq.errors import MmeqError
@@ -221,9 +221,9 @@ def locked(path: Path) -> Iterator[bool]:
 def left_alone(folder: Path) -> bool:
     """Wait for a run that a killed sweep has left to end; say whether it has."""
     until = time.monotonic() + ORPHAN
-    while (folder / runs.LOCK).exists():
+    while (folder / hold.LOCK).exists():
         try:
-            with runs.held(folder):
+            with hold.held(folder):
                 return True
         except MmeqError:
             if time.monotonic() > until or driver.stopping():
