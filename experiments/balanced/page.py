@@ -81,19 +81,23 @@ def says_off(rows: Rows, rule: tuple[str, float, int], reference: str) -> bool:
     return value < cut if name.startswith("ours") else value > cut
 
 
+def first(sweep: Sweep) -> list[str]:
+    """The settings that the rule is found on."""
+    return [data.name for data in sweep.data[:FOUND_ON]]
+
+
 def text(lines: Sequence[Line], sweep: Sweep) -> str:
     """A line a setting, then the rule and how it does."""
     found, reference = table_of(lines), sweep.reference
-    names = list(found)
-    train = {d: found[d] for d in names[:FOUND_ON]}
+    train = {d: rows for d, rows in found.items() if d in first(sweep)}
     rule = found_rule(train, reference)
     body, right = [], []
-    for place, (data, rows) in enumerate(found.items()):
+    for data, rows in found.items():
         gap = gaps(rows, reference)
         base = estimate(map(MEASURES["accuracy"], rows[reference]))
         edm = estimate(line["validation"]["edm"] for line in rows[reference])
         off = says_off(rows, rule, reference)
-        if place >= FOUND_ON:
+        if data not in train:
             right.append(off == (gap["accuracy"].mean < 0))
         told = [f"**{g.text()}**" if g.apart else g.text() for k, g in gap.items() if k != "NLL"]
         nll = gap["NLL"]
@@ -123,9 +127,9 @@ def figure(lines: Sequence[Line], sweep: Sweep) -> Figure:
     drawn = Figure(figsize=(10, 0.28 * len(found) + 1), layout="constrained")
     axes = drawn.subplots(1, 3, sharey=True)
     for ax, name in zip(axes, ("accuracy", "EDM %", "missing"), strict=True):
-        for place, rows in enumerate(found.values()):
+        for place, (data, rows) in enumerate(found.items()):
             value = difference(rows[OURS], rows[sweep.reference], MEASURES[name])
-            colour = COLOURS[0] if place < FOUND_ON else COLOURS[1]
+            colour = COLOURS[0] if data in first(sweep) else COLOURS[1]
             ax.plot([value.low, value.high], [place, place], color=colour, lw=1.8)
             ax.plot(value.mean, place, "o", color=colour, ms=4.5)
         ax.axvline(0, color=GREY, lw=0.8, ls="--")

@@ -12,6 +12,7 @@ from mmeq.errors import MmeqError
 from mmeq.files import write_text
 
 Line = Mapping[str, Any]
+NEEDED = ("table", "row", "seed", "split_seed", "options")
 
 
 def key(line: Line) -> tuple[str, str, int, int, tuple[str, ...]]:
@@ -29,21 +30,33 @@ def read(path: Path) -> list[dict[str, Any]]:
     """Read the lines.
 
     Raises:
-        MmeqError: names a damaged line.
+        MmeqError: names a damaged line, or one of something else.
     """
     if not path.is_file():
         return []
     lines = []
     for number, text in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
         try:
-            lines.append(json.loads(text))
+            line = json.loads(text)
         except ValueError as error:
             raise MmeqError(f"{path}, line {number} is damaged: {error}") from error
+        lacking = [name for name in NEEDED if not isinstance(line, dict) or name not in line]
+        if lacking:
+            raise MmeqError(
+                f"{path}, line {number} is no run of a sweep, it lacks {', '.join(lacking)}: "
+                "remove the file to have every run made anew"
+            )
+        lines.append(line)
     return lines
 
 
-def write(path: Path, lines: Iterable[Line], jobs: Iterable[Job]) -> None:
-    """Write the lines of the jobs, in their order; what no job asks for any more is left away."""
+def chosen(lines: Iterable[Line], jobs: Iterable[Job]) -> list[Line]:
+    """The lines of the jobs, in their order; what no job asks for any more is left away."""
     found = {key(line): line for line in lines}
-    chosen = [found[job.key] for job in jobs if job.key in found]
-    write_text(path, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in chosen))
+    return [found[job.key] for job in jobs if job.key in found]
+
+
+def write(path: Path, lines: Iterable[Line], jobs: Iterable[Job]) -> None:
+    """Write the lines of the jobs (see `chosen`)."""
+    kept = chosen(lines, jobs)
+    write_text(path, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in kept))

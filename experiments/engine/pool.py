@@ -43,6 +43,8 @@ def run(jobs: Sequence[Job], runs: Path, at_once: int) -> Iterator[tuple[Job, Pa
                 running[start(job, folder)] = (job, folder)
         if running:
             pid, _ = os.wait()
+            if pid not in running:  # a child of someone else in this process
+                continue
             job, folder = running.pop(pid)
             yield job, folder, (folder / "results.json").is_file()
 

@@ -4,6 +4,7 @@ question: …?
 reference: joint concat        # the row that others are paired with
 seeds: [0, 1, 2, 3, 4]
 splits: [0, 1]                 # dataset.split_seed
+paired: true                   # seed and split of one place belong together (optional; else all)
 history: true                  # keep every epoch of a run (optional)
 always: [callbacks=probe]      # options of every run (optional)
 data: [mfeat, brca]            # names of ../data.yaml
@@ -13,6 +14,8 @@ cross:                         # optional: every combination is a row more
   - {shapley order: [method.order=shapley], random order: [method.order=random]}
   - {sequential: [method.supervise=sequential], unimodal: [method.supervise=unimodal]}
 except: {emoji: [label]}       # optional: rows that a data set does not have
+settings:                      # optional: data of its own, or in place of ../data.yaml's
+  two: {options: [dataset=mfeat, "dataset.modalities=[fou,mor]"], modalities: [fou, mor]}
 """
 
 from __future__ import annotations
@@ -20,7 +23,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +34,8 @@ from mmeq.errors import MmeqError, did_you_mean
 HERE = Path(__file__).resolve().parents[1]
 QUIET = ["callbacks.console=null", "callbacks.figures=null", "callbacks.progress=null"]
 """What no run of a sweep needs: its figures are drawn over all of them."""
+NEEDED = ("question", "reference", "seeds", "splits", "data")
+KEYS = (*NEEDED, "paired", "history", "always", "rows", "cross", "except", "settings")
 
 
 @dataclass(frozen=True)
@@ -78,12 +83,28 @@ class Sweep:
     always: Sequence[str] = ()
     history: bool = False
     lacking: dict[str, list[str]] = field(default_factory=dict)
+    paired: bool = False
+    home: Path = HERE
+    """The question's folder."""
+
+    @property
+    def replicates(self) -> list[tuple[int, int]]:
+        """Seed and split of each run of a row."""
+        if self.paired:
+            return list(zip(self.seeds, self.splits, strict=True))
+        return list(itertools.product(self.seeds, self.splits))
 
     def labels(self, data: Data) -> dict[str, list[str]]:
         """Rows of a data set, those of single modalities written out."""
         out = {}
         for label, options in self.rows.items():
-            names: Sequence[str] = data.modalities if "{modality}" in label else [""]
+            each = "{modality}" in label
+            if each and not data.modalities:
+                raise MmeqError(
+                    f"row {label!r}: name the modalities of {data.name}, as in "
+                    "'dataset.modalities=[audio,video]'"
+                )
+            names: Sequence[str] = data.modalities if each else [""]
             for name in names:
                 out[label.replace("{modality}", name)] = [
                     option.replace("{modality}", name) for option in options
@@ -101,8 +122,7 @@ class Sweep:
                 ),
             )
             for data in self.data
-            for seed in self.seeds
-            for split in self.splits
+            for seed, split in self.replicates
             for row, options in self.labels(data).items()
         ]  # fmt: skip
 
@@ -121,54 +141,85 @@ def known_data(settings: dict[str, Any]) -> dict[str, Data]:
     }
 
 
-def read(name: str, own: Sequence[str] = ()) -> Sweep:
+def load(name: str, questions: Path) -> dict[str, Any]:
+    """The question's sweep.yaml, its keys checked.
+
+    Raises:
+        MmeqError: for an unknown question, one that is not this engine's, and wrong keys.
+    """
+    path = questions / name / "sweep.yaml"
+    if not path.is_file():
+        known = sorted(path.parent.name for path in questions.glob("*/sweep.yaml"))
+        raise MmeqError(f"there is no question {name!r}{did_you_mean(name, known)}")
+    told: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))
+    if "question" not in told and (path.parent / "run.py").is_file():
+        raise MmeqError(f"it has a run of its own: python {path.parent / 'run.py'}")
+    if lacking := [key for key in NEEDED if key not in told]:
+        raise MmeqError(f"{path} lacks {', '.join(lacking)}")
+    for key in told:
+        if key not in KEYS:
+            raise MmeqError(f"{path}: {key!r} is unknown{did_you_mean(key, KEYS)}")
+    if told.get("paired") and len(told["seeds"]) != len(told["splits"]):
+        many = f"{len(told['seeds'])} seeds and {len(told['splits'])} splits"
+        raise MmeqError(f"{path}: paired needs as many seeds as splits, not {many}")
+    return told
+
+
+def read(name: str, own: Sequence[str] = (), questions: Path = HERE) -> Sweep:
     """Read a question's sweep.
 
     Args:
         name: of its folder.
         own: options of data of one's own, such as ``dataset=cremad data_root=…``, in place of
             those that the sweep names.
+        questions: where the folders are.
 
     Raises:
-        MmeqError: for an unknown question, data set or row.
+        MmeqError: for an unknown question, key, data set or row.
     """
-    questions = sorted(path.parent.name for path in HERE.glob("*/sweep.yaml"))
-    path = HERE / name / "sweep.yaml"
-    if not path.is_file():
-        raise MmeqError(f"there is no question {name!r}{did_you_mean(name, questions)}")
-    told: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))
+    told, path = load(name, questions), questions / name / "sweep.yaml"
     rows = dict(told.get("rows") or {})
     for each in itertools.product(*(level.items() for level in told.get("cross") or [{}])):
         if each:
             rows[" · ".join(label for label, _ in each)] = [o for _, some in each for o in some]
-    if own:
-        data = [_own(own)]
-    else:
-        data, known = [], known_data(told.get("settings") or {})
-        for one in told["data"]:
-            if one not in known:
-                raise MmeqError(f"{path}: data {one!r} is unknown{did_you_mean(one, known)}")
-            data.append(known[one])
+    known = known_data(told.get("settings") or {})
+    for one in [*told["data"], *(told.get("except") or ())]:
+        if one not in known:
+            raise MmeqError(f"{path}: data {one!r} is unknown{did_you_mean(one, known)}")
     sweep = Sweep(
-        name, told["question"], told["reference"], data, rows, told["seeds"], told["splits"],
-        told.get("always") or (), bool(told.get("history")), told.get("except") or {},
+        name, told["question"], told["reference"],
+        [_own(own)] if own else [known[one] for one in told["data"]],
+        rows, told["seeds"], told["splits"], told.get("always") or (),
+        bool(told.get("history")), {}, bool(told.get("paired")), questions / name,
     )  # fmt: skip
-    for one in data:
-        if sweep.reference not in sweep.labels(one):
-            raise MmeqError(f"{path}: {one.name} has no row {sweep.reference!r}, the reference")
+    for one, labels in (told.get("except") or {}).items():
+        have = sweep.labels(known[one])
+        for label in labels:
+            if label not in have:
+                raise MmeqError(
+                    f"{path}: except: row {label!r} is unknown{did_you_mean(label, have)}"
+                )
+    sweep = replace(sweep, lacking=told.get("except") or {})
+    for data in sweep.data:
+        if sweep.reference not in (have := sweep.labels(data)):
+            hint = did_you_mean(sweep.reference, have)
+            raise MmeqError(
+                f"{path}: {data.name} has no row {sweep.reference!r}, the reference{hint}"
+            )
     return sweep
 
 
 def _own(options: Sequence[str]) -> Data:
     """Data of one's own: the composed configuration tells their name and modalities."""
     from hydra import compose, initialize_config_dir
+    from hydra.errors import HydraException
 
     from mmeq.config import conf_dir
 
-    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
-        cfg = compose("train", list(options))
+    try:
+        with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+            cfg = compose("train", list(options))
+    except HydraException as error:
+        raise MmeqError(str(error).splitlines()[0]) from error
     name = next((o.partition("=")[2] for o in options if o.startswith("dataset=")), "mfeat")
-    modalities = cfg.dataset.get("modalities")
-    if not modalities:
-        raise MmeqError(f"{name}: name its modalities, as in 'dataset.modalities=[audio,video]'")
-    return Data(name, tuple(options), tuple(modalities))
+    return Data(name, tuple(options), tuple(cfg.dataset.get("modalities") or ()))
