@@ -1,31 +1,31 @@
-"""The tables and the figure of Shapley approximation, from the lines of results.jsonl."""
+"""The tables of Shapley approximation, from the lines of results.jsonl."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 from spread import certain, interval, ratio, replaced, root, table, told
 
-from mmeq.files import write_bytes, write_text
+from mmeq.files import write_text
 
 Line = dict[str, Any]
 ESTIMATORS = ("permutation", "antithetic", "kernel", "regression_adjusted")
 METRICS = {"accuracy": (100.0, 2), "edm": (1.0, 1), "proper": (100.0, 2)}
 """What a wrong order is judged by: factor and digits."""
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
-"""Okabe and Ito's, which the colour-blind tell apart."""
 
 
 def write_page(folder: Path, lines: Sequence[Line]) -> None:
-    """Write what the results give: the part of README.md between its marks, and figure.png."""
-    noise = [line for line in lines if line["part"] == "noise"]
-    orders = [line for line in lines if line["part"] == "orders"]
+    """Write the part of README.md between its marks."""
     page = folder / "README.md"
-    write_text(page, replaced(page.read_text(encoding="utf-8"), tables(noise, orders)))
-    write_bytes(folder / "figure.png", figure(noise, orders))
+    write_text(page, replaced(page.read_text(encoding="utf-8"), tables(*parted(lines))))
+
+
+def parted(lines: Sequence[Line]) -> tuple[list[Line], list[Line]]:
+    """The lines of noise, and those of orders."""
+    noise, orders = ([x for x in lines if x["part"] == part] for part in ("noise", "orders"))
+    return noise, orders
 
 
 def names(lines: Sequence[Line], key: str = "data") -> list[str]:
@@ -209,91 +209,3 @@ def verdict(orders: Sequence[Line]) -> str:
         f"interval excludes 0, \\*\\* also a t interval of level 1 − 0.05/{count}. Half widths of "
         f"the {len(gaps)} intervals of accuracy: {half[0]:.2f} to {half[-1]:.2f} points."
     )
-
-
-def figure(noise: Sequence[Line], orders: Sequence[Line]) -> bytes:
-    """Sampling and validation noise, what the latter does to the ranking, and wrong orders."""
-    import matplotlib as mpl
-
-    mpl.use("Agg")
-    from matplotlib import pyplot as plt
-
-    plot, axes = plt.subplots(2, 2, figsize=(9, 7.4), dpi=110, layout="constrained")
-    for ax, data in zip(axes[0], names(noise)[-2:], strict=False):
-        draw_budgets(ax, data, modalities(noise, data))
-    draw_samples(axes[1][0], noise)
-    draw_orders(axes[1][1], orders)
-    buffer = BytesIO()
-    plot.savefig(buffer, format="png", metadata={"Software": None})
-    plt.close(plot)
-    return buffer.getvalue()
-
-
-def draw_budgets(ax: Any, data: str, runs: Sequence[Line]) -> None:
-    """RMSE against budget, and lines for the noise of validation samples."""
-    for name, colour, marker in zip(ESTIMATORS, COLOURS, "osD^", strict=False):
-        found = [
-            (budget, interval(column(each, "mse"), root))
-            for budget, estimator, each in by_budget(runs, "accuracy")
-            if estimator == name and budget < 2 ** len(runs[0]["accuracy"]["phi"])
-        ]
-        ends = [[100 * abs(x[k] - x[0]) for _, x in found] for k in (1, 2)]
-        y = [100 * x[0] for _, x in found]
-        ax.errorbar(
-            [b for b, _ in found], y, ends, color=colour, marker=marker, ms=4, lw=1.3, capsize=2,
-            label=name.replace("_", " "),
-        )  # fmt: skip
-    for one in runs[0]["accuracy"]["sizes"]:
-        size = one["samples"]
-        if size not in (25, 100, 400, "all"):
-            continue
-        found = cells(runs, "accuracy", "sizes", samples=size)
-        level = 100 * interval(column(found, "mse"), root)[0]
-        ax.axhline(level, color="0.45", lw=0.9, ls="--", zorder=0)
-        ax.text(1.0, level, f" n={one['n']}", transform=ax.get_yaxis_transform(), va="center",
-                fontsize=8, color="0.3")  # fmt: skip
-    ax.set(xscale="log", yscale="log", xlabel="coalitions evaluated", title=data)
-    budgets = sorted(least(runs, "accuracy"))
-    ax.set_xticks(budgets, [str(b) if b != 42 else "" for b in budgets], fontsize=8)
-    ax.minorticks_off()
-    ax.set_ylabel("RMSE of φ, points\n(dashed: exact φ of n validation samples)", fontsize=8.5)
-    ax.legend(fontsize=8, frameon=False, loc="lower left")
-
-
-def draw_samples(ax: Any, noise: Sequence[Line]) -> None:
-    """P(weakest found) and τ against the number of validation samples."""
-    for data, colour in zip(names(noise), COLOURS, strict=False):
-        runs = modalities(noise, data)
-        sizes = runs[0]["accuracy"]["sizes"]
-        for key, style, what in (("weakest", "-", "P(weakest found)"), ("tau", "--", "Kendall τ")):
-            found = [
-                interval(column(cells(runs, "accuracy", "sizes", samples=one["samples"]), key))
-                for one in sizes
-            ]
-            ends = [[abs(x[k] - x[0]) for x in found] for k in (1, 2)]
-            ax.errorbar(
-                [one["n"] for one in sizes], [x[0] for x in found], ends, color=colour, ls=style,
-                marker="o", ms=3, lw=1.3, capsize=2, label=f"{data}: {what}",
-            )  # fmt: skip
-    ax.set(xscale="log", ylim=(0, 1.03), xlabel="validation samples, all coalitions exact")
-    ax.legend(fontsize=7.5, frameon=False, loc="lower right")
-
-
-def draw_orders(ax: Any, orders: Sequence[Line]) -> None:
-    """Accuracy of wrong orders less that of the right one."""
-    marks: dict[tuple[str, str], Any] = {}
-    rules = names(orders, "rule")[1:]
-    for data, supervise, rule, gap in differences(orders):
-        place = marks.setdefault((data, supervise), len(marks))
-        mean, low, high = (100 * x for x in interval(gap["accuracy"]))
-        y = rules.index(rule) + 0.18 * place - 0.27
-        ax.errorbar(
-            mean, y, xerr=[[mean - low], [high - mean]], color=COLOURS[place], marker="osD^"[place],
-            ms=5, capsize=2, lw=1.3, label=f"{data}, {supervise}" if rule == rules[0] else None,
-        )  # fmt: skip
-    ax.axvline(0, color="0.45", lw=0.9, ls="--", zorder=0)
-    ax.set_yticks(range(len(rules)), rules, fontsize=8.5)
-    ax.set_ylim(len(rules) + 0.3, -0.6)
-    ax.set_xlabel("test accuracy less that of the right order, points")
-    if marks:
-        ax.legend(fontsize=7.5, frameon=False, ncols=2, loc="lower center")

@@ -17,6 +17,8 @@ Interval = tuple[float, float, float]
 """Estimate, and the ends of its 95 % interval."""
 
 DRAWS = 10_000
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+"""Okabe and Ito's, which the colour-blind tell apart."""
 
 
 @lru_cache

@@ -1,37 +1,35 @@
-"""The tables and the figure of four and more modalities, from the lines of results.jsonl."""
+"""The tables of four and more modalities, from the lines of results.jsonl."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from io import BytesIO
 from pathlib import Path
 from statistics import mean
 from typing import Any
 
 from spread import Interval, interval, replaced, table, told
 
-from mmeq.files import write_bytes, write_text
+from mmeq.files import write_text
 
 Line = dict[str, Any]
 Figure = Callable[[Sequence[Line], str], list[float]]
 """A figure of a strategy, run by run."""
 ACCURACY, AGREEMENT, ORDERS, CELLS = range(4)
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
-"""Okabe and Ito's, which the colour-blind tell apart."""
 RANGES = ((2, 4), (5, 6), (7, 10))
 """Ranges of M that are told together."""
 SHOWN = ("memory_guided", "cyclic", "per_sample", "sampled 8", "adaptive 64")
 
 
 def write_page(folder: Path, lines: Sequence[Line]) -> None:
-    """Write what the results give: the part of README.md between its marks, and figure.png."""
-    runs = [line for line in lines if line["part"] == "strategies"]
-    times = sorted(
-        (line for line in lines if line["part"] == "times"), key=lambda line: line["modalities"]
-    )
+    """Write the part of README.md between its marks."""
     page = folder / "README.md"
-    write_text(page, replaced(page.read_text(encoding="utf-8"), tables(runs, times)))
-    write_bytes(folder / "figure.png", figure(runs, times))
+    write_text(page, replaced(page.read_text(encoding="utf-8"), tables(*parted(lines))))
+
+
+def parted(lines: Sequence[Line]) -> tuple[list[Line], list[Line]]:
+    """The lines of strategies, and those of times by M."""
+    runs, times = ([x for x in lines if x["part"] == part] for part in ("strategies", "times"))
+    return runs, sorted(times, key=lambda line: line["modalities"])
 
 
 def groups(runs: Sequence[Line]) -> Iterator[tuple[str, int, list[Line]]]:
@@ -220,84 +218,3 @@ def seconds(times: Sequence[Line]) -> str:
             row.append(told(line["predictions"][name], 1) if name in line["predictions"] else "–")
         rows.append([*row, told(line["epoch"])])
     return table(["M", "hybrid", *names[1:], "epoch, alternating / joint"], rows)
-
-
-def figure(runs: Sequence[Line], times: Sequence[Line]) -> bytes:
-    """Agreement and accuracy against orders, cost of predictions and of training against M."""
-    import matplotlib as mpl
-
-    mpl.use("Agg")
-    from matplotlib import pyplot as plt
-
-    plot, axes = plt.subplots(2, 2, figsize=(9, 7.4), dpi=110, layout="constrained")
-    draw_orders(axes[0][0], runs)
-    draw_gaps(axes[0][1], runs)
-    draw_predictions(axes[1][0], times)
-    draw_epochs(axes[1][1], times)
-    buffer = BytesIO()
-    plot.savefig(buffer, format="png", metadata={"Software": None})
-    plt.close(plot)
-    return buffer.getvalue()
-
-
-def bars(ax: Any, x: Sequence[float], found: Sequence[Interval], **style: Any) -> None:
-    """Estimates with their intervals."""
-    ends = [[abs(one[k] - one[0]) for one in found] for k in (1, 2)]
-    ax.errorbar(x, [one[0] for one in found], ends, capsize=2, lw=1.3, ms=4, **style)
-
-
-def draw_orders(ax: Any, runs: Sequence[Line]) -> None:
-    """Predictions that agree with the reference, against the number of orders."""
-    drawn = [x for x in groups(runs) if x[:2] in (("synthetic", 4), ("synthetic", 6),
-             ("synthetic", 8), ("synthetic", 10), ("mfeat", 4), ("mfeat", 6))]  # fmt: skip
-    for number, (data, size, found) in enumerate(drawn):
-        names = ["memory_guided", *(n for n in found[0]["strategies"] if n.startswith("sampled"))]
-        names = [name for name in names if differs(found, name)]
-        agreed = [interval([100 * x for x in numbers(found, name, AGREEMENT)]) for name in names]
-        orders = [numbers(found, name, ORDERS)[0] for name in names]
-        style = "--" if data == "mfeat" else "-"
-        bars(ax, orders, agreed, color=COLOURS[number], ls=style, marker="o",
-             label=f"{data}, M={size}")  # fmt: skip
-    ax.set(xscale="log", xlabel="orders averaged (1: memory_guided)")
-    ax.set_xticks([1, 2, 4, 8, 16, 32, 64], [1, 2, 4, 8, 16, 32, 64])
-    ax.minorticks_off()
-    ax.set_ylabel("predictions equal to all (or 512) orders, %")
-    ax.legend(fontsize=8, frameon=False)
-
-
-def draw_gaps(ax: Any, runs: Sequence[Line]) -> None:
-    """Accuracy less that of the reference, against M, synthetic data."""
-    own = [(size, found) for data, size, found in groups(runs) if data == "synthetic"]
-    for number, name in enumerate(SHOWN):
-        if name not in present(runs, SHOWN):
-            continue
-        found = [(size, gap(lines, name)) for size, lines in own if differs(lines, name)]
-        bars(ax, [size + 0.11 * (number - 2) for size, _ in found], [x for _, x in found],
-             color=COLOURS[number], ls="", marker="osD^v"[number], label=name)  # fmt: skip
-    ax.axhline(0, color="0.45", lw=0.9, ls="--", zorder=0)
-    ax.set(xlabel="modalities (synthetic)", ylabel="accuracy less that of the reference, points")
-    ax.legend(fontsize=8, frameon=False, ncols=2)
-
-
-def draw_predictions(ax: Any, times: Sequence[Line]) -> None:
-    """Seconds of predictions to those of one pass."""
-    names = ("reference", "cyclic", "per_sample", "sampled 8", "sampled 64", "adaptive 64")
-    for number, name in enumerate(names):
-        found = [(x["modalities"], x["predictions"].get(name)) for x in times]
-        found = [(size, ends) for size, ends in found if ends]
-        bars(ax, [size for size, _ in found], [ends for _, ends in found], color=COLOURS[number],
-             marker="osD^vP"[number],
-             label="hybrid" if name == "reference" else name)  # fmt: skip
-    ax.set(yscale="log", xlabel="modalities", ylabel="CPU time of a prediction / one pass")
-    ax.set_yticks([1, 2, 5, 10, 20, 50, 100, 200], [1, 2, 5, 10, 20, 50, 100, 200])
-    ax.legend(fontsize=8, frameon=False)
-
-
-def draw_epochs(ax: Any, times: Sequence[Line]) -> None:
-    """Seconds of an alternating epoch to those of a joint one."""
-    sizes = [line["modalities"] for line in times]
-    bars(ax, sizes, [line["epoch"] for line in times], color=COLOURS[0], marker="o",
-         label="measured")  # fmt: skip
-    ax.plot(sizes, sizes, color="0.45", ls="--", lw=0.9, label="M steps for one")
-    ax.set(xlabel="modalities (MLP encoders)", ylabel="epoch, alternating / joint")
-    ax.legend(fontsize=8, frameon=False)

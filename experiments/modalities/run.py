@@ -22,6 +22,7 @@ sys.path[:0] = [str(HERE), str(HERE.parent / "approximation")]
 import strategies  # noqa: E402
 import times  # noqa: E402
 from cells import Cell, keyed, known, measure_missing  # noqa: E402
+from modalities_figure import write_figure  # noqa: E402
 from modalities_page import write_page  # noqa: E402
 from trained import trained  # noqa: E402
 
@@ -76,7 +77,9 @@ def main(given: list[str] | None = None) -> None:
     todo = list(cells(settings))
     if not options.page:
         measure_missing(results, todo, measured, options.only)
-    write_page(options.folder, known(results, [cell for cell, _ in todo]))
+    lines = known(results, [cell for cell, _ in todo])
+    write_page(options.folder, lines)
+    write_figure(options.folder, lines)
 
 
 if __name__ == "__main__":

@@ -17,7 +17,16 @@ from hydra import compose, initialize_config_dir
 from mmeq.config import build, conf_dir, validate
 
 FOLDER = Path(__file__).parents[2] / "experiments" / "approximation"
-OWN = ("run", "noise", "wrong", "trained", "spread", "cells", "approximation_page")
+OWN = (
+    "run",
+    "noise",
+    "wrong",
+    "trained",
+    "spread",
+    "cells",
+    "approximation_page",
+    "approximation_figure",
+)
 SMALL = ["dataset=mfeat", "dataset.train_size=60", "trainer.max_epochs=2"]
 PAGE = "# Page\n\nby hand\n\n<!-- table -->\nold\n<!-- /table -->\n\nafter\n"
 SWEEP = {
@@ -180,7 +189,7 @@ def test_committed_results_are_whole_and_the_page_is_theirs(load):
     wanted = [cell for cell, _ in run.cells(settings)]
     lines = load("cells").known(FOLDER / "results.jsonl", wanted)
     assert len(lines) == len(wanted)
-    parts = [[x for x in lines if x["part"] == part] for part in ("noise", "orders")]
+    parts = page.parted(lines)
     readme = (FOLDER / "README.md").read_text(encoding="utf-8")
     assert readme == load("spread").replaced(readme, page.tables(*parts))
     assert (FOLDER / "results.jsonl").stat().st_size < 400_000

@@ -16,7 +16,16 @@ from mmeq.inference.orders import antithetic_orders
 
 EXPERIMENTS = Path(__file__).parents[2] / "experiments"
 FOLDER = EXPERIMENTS / "modalities"
-OWN = ("run", "strategies", "times", "modalities_page", "trained", "spread", "cells")
+OWN = (
+    "run",
+    "strategies",
+    "times",
+    "modalities_page",
+    "modalities_figure",
+    "trained",
+    "spread",
+    "cells",
+)
 PAGE = "# Page\n\n<!-- table -->\nold\n<!-- /table -->\n\nafter\n"
 SMALL = ["dataset=synthetic", "dataset.samples=200", "trainer.max_epochs=2"]
 SWEEP = {
@@ -151,8 +160,7 @@ def test_committed_results_are_whole_and_the_page_is_theirs(load):
     wanted = [cell for cell, _ in load("run").cells(settings)]
     lines = load("cells").known(FOLDER / "results.jsonl", wanted)
     assert len(lines) == len(wanted)
-    runs = [x for x in lines if x["part"] == "strategies"]
-    times = sorted((x for x in lines if x["part"] == "times"), key=lambda x: x["modalities"])
+    page = load("modalities_page")
     readme = (FOLDER / "README.md").read_text(encoding="utf-8")
-    assert readme == load("spread").replaced(readme, load("modalities_page").tables(runs, times))
+    assert readme == load("spread").replaced(readme, page.tables(*page.parted(lines)))
     assert (FOLDER / "results.jsonl").stat().st_size < 400_000
