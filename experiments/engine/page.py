@@ -9,7 +9,6 @@ from engine.numbers import MEASURES, Line, difference, estimate, table_of
 from mmeq.errors import MmeqError
 from mmeq.files import write_text
 
-START, END = "<!-- results -->", "<!-- /results -->"
 DIGITS = {"NLL": 3}
 COLUMNS = ("accuracy", "EDM %", "missing", "NLL")
 
@@ -54,15 +53,16 @@ def tables(lines: Iterable[Line], reference: str, columns: Sequence[str] = COLUM
     return "\n".join(parts)
 
 
-def put(readme: Path, text: str) -> None:
+def put(readme: Path, text: str, mark: str = "results") -> None:
     """Put text between the marks.
 
     Raises:
         MmeqError: when the page has none.
     """
+    first, last = f"<!-- {mark} -->", f"<!-- /{mark} -->"
     page = readme.read_text(encoding="utf-8")
-    head, start, rest = page.partition(START)
-    _, end, tail = rest.partition(END)
+    head, start, rest = page.partition(first)
+    _, end, tail = rest.partition(last)
     if not start or not end:
-        raise MmeqError(f"{readme} lacks the marks {START} and {END}")
-    write_text(readme, f"{head}{START}\n\n{text}\n{END}{tail}")
+        raise MmeqError(f"{readme} lacks the marks {first} and {last}")
+    write_text(readme, f"{head}{first}\n\n{text}\n{last}{tail}")
