@@ -201,12 +201,12 @@ def text(lines: Sequence[dict[str, Any]]) -> str:
         f"{markdown(head, body)}\n"
         "Apart: ‖θ_a − θ_b‖ / ‖θ_a − θ_0‖ of the encoder of the weakest and of the strongest "
         "modality, trained from the same start and batches from weak to strong (a) and from "
-        "strong to weak (b); 0: order changes nothing, 1: as much as training does. Dropout: how "
-        f"far other dropout alone, in the same order, leaves it apart after {EPOCHS} epochs. "
-        "Cosine: between the gradients that this encoder receives in its step at the first place and at "
+        "strong to weak (b); 0: order changes nothing, 1: as much as training does. Dropout: the "
+        f"same where (b) keeps the order and draws other dropout, after {EPOCHS} epochs. Cosine: "
+        "between the gradients that this encoder receives in its step at the first place and at "
         f"the last, on the same batch and weights, after {EPOCHS} epochs; length: of the last "
-        f"over the first. Weak is what has the lower φ on validation after {EPOCHS} epochs. Means "
-        f"over {runs} runs, in brackets 95 % intervals (bootstrap over runs).\n"
+        f"over the first. Weak is what has the lower φ on validation after {EPOCHS} epochs of the "
+        f"default. Means over {runs} runs, in brackets 95 % intervals (bootstrap over runs).\n"
     )
 
 
