@@ -121,4 +121,5 @@ def draw_orders(ax: Any, orders: Sequence[Line], metric: str, what: str) -> None
     ax.set_ylim(len(rules) + 0.3, -0.6)
     ax.set_xlabel(what)
     if marks:
-        ax.legend(fontsize=7.5, frameon=False, ncols=2, loc="lower center")
+        ax.legend(fontsize=7, frameon=False, ncols=2, loc="lower center", columnspacing=0.8,
+                  handlelength=1.2, handletextpad=0.4)  # fmt: skip

@@ -204,8 +204,10 @@ def states(runs: Sequence[Line]) -> str:
             cells = numbers(found, name, CELLS)
             same = max(cells) - min(cells) < 0.5
             row.append(f"{cells[0]:.0f}" if same else told(interval(cells), 0))
-        rows.append(row)
-    return table(["data", "M", *names], rows)
+        used = present(runs, ["adaptive 64"])
+        rows.append([*row, *(told(interval(numbers(found, x, ORDERS)), 1) for x in used)])
+    heads = [f"{name}: orders used" for name in present(runs, ["adaptive 64"])]
+    return table(["data", "M", *names, *heads], rows)
 
 
 def seconds(times: Sequence[Line]) -> str:

@@ -139,7 +139,7 @@ def test_comparisons_are_paired_and_those_with_itself_left_out(load):
     page = load("modalities_page")
     runs = [
         {
-            "data": "d", "modalities": 3, "seed": seed,
+            "data": "d", "modalities": 3, "seed": seed, "split": 0,
             "strategies": {
                 "reference": [0.5 + seed / 10, 1.0, 6.0, 15.0],
                 "cyclic": [0.52 + seed / 10, 0.9, 3.0, 9.0],
@@ -153,6 +153,10 @@ def test_comparisons_are_paired_and_those_with_itself_left_out(load):
     assert gap == pytest.approx((2.0, 2.0, 2.0))
     assert page.star(gap) == "*"
     assert page.verdict(runs).startswith("1 comparisons")
+    more = [{**line, "modalities": 4} for line in runs]
+    more[0]["strategies"] = {**more[0]["strategies"], "cyclic": [0.54, 0.9, 3.0, 9.0]}
+    assert page.by_seed([*runs, *more], "cyclic", page.gaps) == pytest.approx([3.0, 2.0, 2.0])
+    assert page.by_seed(runs, "sampled 8", page.gaps) == []
 
 
 def test_committed_results_are_whole_and_the_page_is_theirs(load):
