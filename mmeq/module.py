@@ -163,6 +163,7 @@ class MultimodalModule(MultimodalModel):
         modalities: Iterable[int],
         edit: Callable[[], None] | None = None,
         rates: Mapping[int, float] | None = None,
+        fusion_rate: float = 1.0,
     ) -> None:
         """Backward, clip and step the encoders of `modalities`, the fusion and the method.
 
@@ -200,6 +201,7 @@ class MultimodalModule(MultimodalModel):
                 if parameter.grad is not None:
                     parameter.grad = laid_out(parameter.grad, parameter)
         factors = {f"encoder/{self.spec.names[m]}": rate for m, rate in (rates or {}).items()}
+        factors["fusion"] = fusion_rate
         with ExitStack() as watched:
             for watch in self.watchers:
                 watched.enter_context(watch(stepped))

@@ -9,6 +9,7 @@ import math
 from collections.abc import Hashable, Sequence
 from itertools import combinations
 
+import torch
 from torch import Tensor
 
 from mmeq.errors import MmeqError
@@ -102,3 +103,9 @@ def next_order(
                 order[k], order[k + 1] = j, i
                 swapped = True
     return tuple(order)
+
+
+def random_order(count: int, seed: int) -> tuple[int, ...]:
+    """Draw an order of so many modalities, each as likely as any other."""
+    generator = torch.Generator().manual_seed(seed)
+    return tuple(torch.randperm(count, generator=generator).tolist())

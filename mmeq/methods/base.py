@@ -108,12 +108,14 @@ class Loop(Protocol):
         modalities: Iterable[int],
         edit: Callable[[], None] | None = None,
         rates: Mapping[int, float] | None = None,
+        fusion_rate: float = 1.0,
     ) -> None:
         """Backward and step: the encoders of these modalities, the fusion and the method.
 
         `edit` is called between backward and step, when ``.grad`` of every parameter is the
         batch's gradient (the mean over ranks); it may change them in place, on each rank alike.
-        `rates` are factors of the learning rates of these encoders in this step.
+        `rates` are factors of the learning rates of these encoders in this step, `fusion_rate` is
+        that of the fusion's.
         """
 
     def encoder(self, modality: int) -> nn.Module:

@@ -10,10 +10,10 @@ from torch import Tensor
 
 from mmeq.errors import MmeqError, did_you_mean
 from mmeq.game.coalitions import MAX_MODALITIES
-from mmeq.game.order import next_order
+from mmeq.game.order import next_order, random_order
 from mmeq.game.report import GameReport
 from mmeq.methods.base import Batch, Loop, Method
-from mmeq.methods.steps import Supervise, targets
+from mmeq.methods.steps import Supervise, capacity_share, targets
 
 Order = Literal["shapley", "unimodal", "banzhaf", "random", "fixed", "strong_first"]
 
@@ -33,12 +33,16 @@ class Shapley(Method):
         seed: of the run, for ``order=random``.
         supervise: the loss of a step, see above.
         weight: λ of ``supervise=unimodal``.
+        weigh: ``capacity``: λ_m = λ a_m / max a, a_m = max(v({m}) − v(∅), 0) on the last validation
+            [ours], so that a modality which tells nothing alone is not made to; ``equal``: λ.
         order: what sorts the modalities. ``shapley``, ``banzhaf``, ``unimodal`` (value of {m})
             ascend; ``strong_first`` descends in φ; ``random`` draws each epoch; ``fixed`` keeps
             the order of ``dataset.modalities``.
         alternate: ``batch``: every modality in every batch; ``epoch``: one modality an epoch, the
             order set anew after each round of M epochs.
         refresh: encode m again after its step, so that later steps see the new features.
+        pace: of memory and head, stepped with every modality: ``batch``: their learning rate is
+            divided by the steps in a batch [ours]; ``step``: the full rate each time [paper].
         ema: share of the past in the running mean of the scores, 0 ≤ ema < 1.
         hysteresis: neighbours swap only if their gap exceeds this many standard errors.
         warmup: epochs that keep the first order.
@@ -57,6 +61,8 @@ class Shapley(Method):
         order: Order = "shapley",
         alternate: Literal["batch", "epoch"] = "batch",
         refresh: bool = False,
+        pace: Literal["batch", "step"] = "step",
+        weigh: Literal["capacity", "equal"] = "equal",
         ema: float = 0.0,
         hysteresis: float = 0.0,
         warmup: int = 0,
@@ -66,13 +72,15 @@ class Shapley(Method):
             ("supervise", supervise, get_args(Supervise)),
             ("order", order, get_args(Order)),
             ("alternate", alternate, ("batch", "epoch")),
+            ("pace", pace, ("batch", "step")),
+            ("weigh", weigh, ("capacity", "equal")),
         ):
             if value not in known:
                 raise MmeqError(f"method.{option}={value!r} is unknown{did_you_mean(value, known)}")
-        if order == "banzhaf" and len(self.modalities) > MAX_MODALITIES:
+        if order == "banzhaf" and (count := len(self.modalities)) > MAX_MODALITIES:
             raise MmeqError(
-                f"method.order=banzhaf: {len(self.modalities)} modalities are too many to "
-                "enumerate, and only their Shapley values are estimated; use method.order=shapley"
+                f"method.order=banzhaf: {count} modalities are too many to enumerate, and only "
+                "their Shapley values are estimated; use method.order=shapley"
             )
         if not 0 <= ema < 1:
             raise MmeqError(f"method.ema={ema}: must be at least 0 and below 1")
@@ -80,8 +88,9 @@ class Shapley(Method):
             if not number >= 0:  # NaN neither
                 raise MmeqError(f"method.{option}={number}: must be 0 or more")
         self.supervise, self.weight, self.rule = supervise, weight, order
-        self.alternate, self.refresh = alternate, refresh
+        self.alternate, self.refresh, self.pace = alternate, refresh, pace
         self.ema, self.hysteresis, self.warmup = ema, hysteresis, warmup
+        self.weigh, self.share = weigh, [1.0] * len(self.modalities)
         self.scores: list[float] | None = None
         self.on_report_order(epoch=-1)
 
@@ -92,6 +101,7 @@ class Shapley(Method):
             turns = [turns[loop.epoch % len(turns)]]
         first = turns[:1] if loop.shared else turns  # a step spoils the graphs of what is shared
         features = loop.encode(batch, [m for _, m in first])
+        rate = 1 / len(turns) if self.pace == "batch" else 1.0
         losses = {}
         for turn, (place, m) in enumerate(turns):
             if loop.shared and turn:
@@ -99,7 +109,7 @@ class Shapley(Method):
             coalitions_SM, weight_S = self.targets(place, features.rows[m].device)
             logits_SBC = loop.fuse(features.only(m), coalitions_SM, (self.order,))
             loss = loop.loss(logits_SBC, batch["label"]) @ weight_S
-            loop.update(loss, [m])
+            loop.update(loss, [m], fusion_rate=rate)
             losses[f"step/{self.modalities[m]}"] = loss.detach()
             if self.refresh:
                 features = loop.reencode(batch, features, m)
@@ -107,12 +117,15 @@ class Shapley(Method):
 
     def targets(self, place: int, device: torch.device | str = "cpu") -> tuple[Tensor, Tensor]:
         """Coalitions [S, M] that the step at this place of the order is judged by, weights [S]."""
-        return targets(self.supervise, self.weight, self.order, place, torch.device(device))
+        weight = self.weight * self.share[self.order[place]]
+        return targets(self.supervise, weight, self.order, place, torch.device(device))
 
     def on_report(self, report: GameReport, epoch: int) -> None:
         """Set the next epoch's order from the validation's values."""
         score = {"unimodal": report.alone, "banzhaf": report.banzhaf}.get(self.rule, report.phi)
         fresh = [float(value) for value in score]
+        if self.weigh == "capacity":
+            self.share = capacity_share(report)
         past = self.scores or fresh
         self.scores = [self.ema * p + (1 - self.ema) * f for p, f in zip(past, fresh, strict=True)]
         if epoch + 1 < self.warmup or (
@@ -124,27 +137,25 @@ class Shapley(Method):
     def on_report_order(self, epoch: int, gap_se: Tensor | None = None) -> None:
         """Apply the rule to the running scores."""
         if self.rule == "random":
-            generator = torch.Generator().manual_seed(self.seed * 1_000_003 + epoch + 1)
-            drawn = torch.randperm(len(self.modalities), generator=generator)
-            self.order = tuple(drawn.tolist())
+            self.order = random_order(len(self.modalities), self.seed * 1_000_003 + epoch + 1)
         elif self.rule != "fixed" and self.scores is not None:
             sign = -1.0 if self.rule == "strong_first" else 1.0
             scores = torch.tensor(self.scores, dtype=torch.float64) * sign
             self.order = next_order(scores, self.order, gap_se, self.hysteresis)
 
     def describe(self) -> dict[str, Any]:
-        """The running scores that the order follows."""
-        return (
-            {}
-            if self.scores is None
-            else {"scores": dict(zip(self.modalities, self.scores, strict=True))}
-        )
+        """The running scores that the order follows, and λ_m / λ."""
+        if self.scores is None:
+            return {}
+        told = {"scores": self.scores, "share": self.share}
+        return {name: dict(zip(self.modalities, of, strict=True)) for name, of in told.items()}
 
     def state(self) -> dict[str, Any]:
-        """Order and running scores."""
-        return {**super().state(), "scores": self.scores}
+        """Order, running scores and shares."""
+        return {**super().state(), "scores": self.scores, "share": self.share}
 
     def load_state(self, state: dict[str, Any]) -> None:
-        """Take back order and running scores."""
+        """Take back what `state` gave."""
         super().load_state(state)
         self.scores = state["scores"]
+        self.share = state.get("share", self.share)  # runs of earlier versions have none

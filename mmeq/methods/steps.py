@@ -11,6 +11,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from mmeq.game.report import GameReport
+from mmeq.game.values import utility
 from mmeq.methods.base import coalition_rows
 
 Supervise = Literal["final", "sequential", "unimodal", "prefixes"]
@@ -33,3 +35,14 @@ def targets(
         sets = prefixes[place:]
         weights = [1 / len(sets)] * len(sets)
     return coalition_rows(sets, count), torch.tensor(weights, device=device)
+
+
+def capacity_share(report: GameReport) -> list[float]:
+    """Return a_m / max a, a_m = max(v({m}) − v(∅), 0): what each modality tells alone, [M].
+
+    Ones where no modality tells anything alone.
+    """
+    nothing = utility(report.values[report.value][0], report.higher_is_better)
+    above_M = (report.alone - nothing).nan_to_num(0.0).clamp_min(0.0)
+    most = float(above_M.max())
+    return [1.0] * len(above_M) if most == 0 else (above_M / most).tolist()

@@ -42,12 +42,13 @@ def reference_losses(fusion, rows, label, order, place, supervise, weight):
     return torch.stack([ce(p, order) for p in prefixes]).mean()
 
 
+@pytest.mark.parametrize("pace", ["batch", "step"])
 @pytest.mark.parametrize("supervise", ["final", "sequential", "unimodal", "prefixes"])
-def test_two_batches_equal_plain_pytorch(supervise):
+def test_two_batches_equal_plain_pytorch(supervise, pace):
     """One forward of each encoder, then a step a modality: the same weights as a loop by hand."""
     spec = toy_spec(3)
     order = (2, 0, 1)
-    module = toy_module(spec, method=partial(Shapley, supervise=supervise, weight=0.7))
+    module = toy_module(spec, method=partial(Shapley, supervise=supervise, weight=0.7, pace=pace))
     module.method.order = order
     batches = toy_batches(spec, count=2)
     encoders, fusion = copy.deepcopy(module.encoders), copy.deepcopy(module.fusion)
@@ -62,12 +63,14 @@ def test_two_batches_equal_plain_pytorch(supervise):
         for place, m in enumerate(order):
             rows = [h if k == m else h.detach() for k, h in enumerate(graph)]
             loss = reference_losses(fusion, rows, batch["label"], order, place, supervise, 0.7)
-            parameters = [*encoders[names[m]].parameters(), *fusion.parameters()]
+            own, common = [*encoders[names[m]].parameters()], [*fusion.parameters()]
+            parameters, rate = [*own, *common], 0.1 / len(order) if pace == "batch" else 0.1
+            rates = [0.1] * len(own) + [rate] * len(common)
             grads = torch.autograd.grad(loss, parameters, allow_unused=True)
             with torch.no_grad():
-                for parameter, grad in zip(parameters, grads, strict=True):
+                for parameter, grad, lr in zip(parameters, grads, rates, strict=True):
                     if grad is not None:
-                        parameter -= 0.1 * grad
+                        parameter -= lr * grad
     for ours, theirs in ((module.encoders, encoders), (module.fusion, fusion)):
         for (name, a), b in zip(
             ours.state_dict().items(), theirs.state_dict().values(), strict=True
@@ -181,6 +184,7 @@ def test_state_survives_a_checkpoint():
         ("supervise", "finale"),
         ("order", "shaply"),
         ("alternate", "step"),
+        ("pace", "epoch"),
         ("ema", 1.0),
         ("weight", -1.0),
     ],
@@ -204,3 +208,53 @@ def test_classes_of_toy_are_learnt_with_gaps():
     fit(module, batches, batches, epochs=5)
     assert float(module.report.full) > 1.5 / CLASSES
     assert all(torch.isfinite(p).all() for p in module.parameters())
+
+
+def reported(values: dict[tuple[int, ...], float], metric: str = "accuracy", modalities: int = 3):
+    """A report of a game with these values; what is not given is 0.5."""
+    from mmeq.game.coalitions import all_coalitions
+    from mmeq.methods.steps import capacity_share
+
+    rows = all_coalitions(modalities)
+    table = [
+        values.get(tuple(m for m in range(modalities) if row[m]), 0.5) for row in rows.tolist()
+    ]
+    sign = -1.0 if metric == "nll" else 1.0
+    alone = torch.tensor([sign * values[(m,)] for m in range(modalities)], dtype=torch.float64)
+    report = SimpleNamespace(
+        value=metric,
+        values={metric: torch.tensor(table, dtype=torch.float64)},
+        alone=alone,
+        higher_is_better=metric != "nll",
+    )
+    return capacity_share(report)
+
+
+@pytest.mark.parametrize(
+    ("metric", "values", "expected"),
+    [
+        ("accuracy", {(): 0.2, (0,): 0.7, (1,): 0.45, (2,): 0.2}, [1.0, 0.5, 0.0]),
+        ("accuracy", {(): 0.2, (0,): 0.6, (1,): 0.4, (2,): 0.1}, [1.0, 0.5, 0.0]),
+        ("nll", {(): 2.0, (0,): 1.0, (1,): 1.5, (2,): 2.5}, [1.0, 0.5, 0.0]),
+        ("accuracy", {(): 0.5, (0,): 0.5, (1,): 0.4, (2,): 0.3}, [1.0, 1.0, 1.0]),
+    ],
+)
+def test_capacity_is_what_a_modality_tells_alone(metric, values, expected):
+    assert reported(values, metric) == pytest.approx(expected)
+
+
+def test_weights_follow_capacity_from_the_second_epoch_and_are_resumed():
+    spec = toy_spec(3)
+    module = toy_module(spec, method=partial(Shapley, weigh="capacity", weight=0.8))
+    assert module.method.targets(0)[1].tolist() == pytest.approx([1.0, 0.8])
+    module.method.share = [1.0, 0.5, 0.0]
+    module.method.order = (2, 1, 0)
+    weights = [module.method.targets(k)[1].tolist() for k in range(3)]
+    assert weights == [pytest.approx([1.0, w]) for w in (0.0, 0.4, 0.8)]
+    other = Shapley(spec.names, weigh="capacity")
+    other.load_state(module.method.state())
+    assert other.share == [1.0, 0.5, 0.0]
+    old = {k: v for k, v in module.method.state().items() if k != "share"}
+    fresh = Shapley(spec.names)
+    fresh.load_state(old)
+    assert fresh.share == [1.0, 1.0, 1.0]
