@@ -10,7 +10,7 @@ from engine.page import markdown, tables
 from engine.sweep import Sweep
 from matplotlib.figure import Figure
 
-FUSED = ("joint concat", "joint memory", "shapley memory")
+FUSED = ("joint concat", "joint memory", "shapley memory", "shapley concat")
 
 
 def probe(modality: str, line: Line) -> float | None:
@@ -71,7 +71,7 @@ def figure(lines: Sequence[Line], sweep: Sweep) -> Figure:
         for shift, row in enumerate(FUSED):
             for place, m in enumerate(names):
                 value = suppressed(rows, row, m)
-                x = place + 0.22 * (shift - 1)
+                x = place + 0.18 * (shift - 1.5)
                 ax.plot([x, x], [value.low, value.high], color=COLOURS[shift], lw=1.8)
                 ax.plot(x, value.mean, "o", color=COLOURS[shift], ms=5,
                         label=row if not place else None)  # fmt: skip
@@ -88,7 +88,7 @@ def figure(lines: Sequence[Line], sweep: Sweep) -> Figure:
 def figures(lines: Sequence[Line], sweep: Sweep) -> dict[str, Figure]:
     """Balance as it happens: each modality's φ over the epochs, jointly and by alternation."""
     found = table_of(lines)
-    shown = [row for row in FUSED if row != "joint memory"]
+    shown = ("joint concat", "shapley concat")
     drawn = Figure(figsize=(2.6 * len(found), 4.6), layout="constrained")
     axes = drawn.subplots(len(shown), len(found), squeeze=False, sharex="col", sharey="col")
     for line, row in zip(axes, shown, strict=True):
