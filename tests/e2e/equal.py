@@ -33,6 +33,9 @@ BASE = (
     "backbone.encoders.vector.dropout=0.0",
     *("optim.optimizer._target_=torch.optim.SGD", "optim.optimizer.lr=0.1", "optim.clip_norm=null"),
 )
+STEP = ["method.pace=step", "method.weigh=equal"]
+"""The paper's steps, which older records were made with; the default method has others."""
+MEMORY = ["fusion=memory", *STEP]
 METHODS: dict[str, list[str]] = {
     "agm": [],
     "amco": ["method.sigma=0.3"],
@@ -62,16 +65,17 @@ METHODS: dict[str, list[str]] = {
 }
 """Method → options with which what it learns from an epoch feeds the next, within three."""
 FUSIONS: dict[str, list[str]] = {
-    "memory, feature and sample": ["fusion.align=both", "fusion.inherit=true"],
+    "memory": MEMORY,
+    "memory, feature and sample": [*MEMORY, "fusion.align=both", "fusion.inherit=true"],
     "memory, sample, joint": ["method=joint", "fusion=memory", "fusion.align=sample"],
-    "late": ["fusion=late"],
-    "film": ["fusion=film"],
-    "gated": ["fusion=gated", "fusion.absence=token"],
-    "attention": ["fusion=attention"],
-    "sum": ["fusion=sum", "fusion.absence=input"],
-    "final": ["method.supervise=final", "method.alternate=epoch"],
-    "sequential, clipped": ["method.supervise=sequential", "optim.clip_norm=0.5"],
-    "prefixes, accumulated": ["method.supervise=prefixes", "optim.accumulate=2"],
+    "late": [*STEP, "fusion=late"],
+    "film": [*STEP, "fusion=film"],
+    "gated": [*STEP, "fusion=gated", "fusion.absence=token"],
+    "attention": [*STEP, "fusion=attention"],
+    "sum": [*STEP, "fusion=sum", "fusion.absence=input"],
+    "final": [*MEMORY, "method.supervise=final", "method.alternate=epoch"],
+    "sequential, clipped": [*MEMORY, "method.supervise=sequential", "optim.clip_norm=0.5"],
+    "prefixes, accumulated": [*MEMORY, "method.supervise=prefixes", "optim.accumulate=2"],
 }
 """Beside the methods: fusions, steps of the default method, clipping and accumulation."""
 CASES = {**{name: [f"method={name}", *given] for name, given in METHODS.items()}, **FUSIONS}

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from e2e.equal import BASE, BATCH, CASES, composed, fitted
+from e2e.equal import BASE, BATCH, CASES, MEMORY, STEP, composed, fitted
 
 from mmeq.config.build import quieten
 from mmeq.module import MultimodalModule
@@ -25,20 +25,21 @@ EMOJI = (
     *("optim=sgd", "optim.optimizer.lr=0.02"),
 )
 OTHERS: dict[str, list[str]] = {
-    "adamw": ADAMW,
-    "adamw, clipped, accumulated": [*ADAMW, "optim.clip_norm=0.5", "optim.accumulate=2"],
+    "adamw": [*MEMORY, *ADAMW],
+    "adamw, clipped, accumulated": [*MEMORY, *ADAMW, "optim.clip_norm=0.5", "optim.accumulate=2"],
     "joint, adamw": ["method=joint", *ADAMW],
-    "gaps": GAPS,
+    "shapley, gaps": GAPS,
+    "gaps": [*MEMORY, *GAPS],
     "gaps, joint, concat": ["method=joint", "fusion=concat", *GAPS],
-    "gaps, adamw, refresh": ["method.refresh=true", *GAPS, *ADAMW],
-    "concat": ["fusion=concat"],
-    "lstm": ["fusion.cell=lstm", "fusion.align=none", "fusion.keep=false"],
-    "memory alone": ["fusion.readout=memory", "fusion.inherit=true"],
-    "five, one order": MANY,
+    "gaps, adamw, refresh": [*MEMORY, "method.refresh=true", *GAPS, *ADAMW],
+    "concat": [*STEP, "fusion=concat"],
+    "lstm": [*MEMORY, "fusion.cell=lstm", "fusion.align=none", "fusion.keep=false"],
+    "memory alone": [*MEMORY, "fusion.readout=memory", "fusion.inherit=true"],
+    "five, one order": [*MEMORY, *MANY],
     "five, cyclic, joint": [*MANY, "method=joint", "inference=cyclic"],
-    "five, sampled": [*MANY, "inference=sampled"],
+    "five, sampled": [*MEMORY, *MANY, "inference=sampled"],
 }
-MEDIA: dict[str, list[str]] = {"emoji": [], "emoji, gaps": ["missing={image:0.5}"]}
+MEDIA: dict[str, list[str]] = {"emoji": MEMORY, "emoji, gaps": [*MEMORY, "missing={image:0.5}"]}
 
 
 def cases() -> dict[str, dict]:

@@ -24,7 +24,7 @@ def test_every_method_is_compared():
 def test_ranks_equal_one_process(part, warm, tmp_path):
     names = NAMES[part::PARTS]
     trees = composed({name: CASES[name] for name in names})
-    methods = {name: tree for name, tree in trees.items() if name in METHODS}
+    methods = {name: tree for name, tree in trees.items() if name in (*METHODS, "memory")}
     wrong = []
     for ranks, gaps, chosen in ((2, True, trees), (3, False, methods)):
         one, many = tmp_path / f"one-{ranks}", tmp_path / f"many-{ranks}"
