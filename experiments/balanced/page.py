@@ -12,7 +12,7 @@ from engine.sweep import Sweep
 from matplotlib.figure import Figure
 
 OURS = "default"
-FOUND_ON = 10
+FOUND_ON = 8
 """Settings that the rule is found on, the first of the sweep; the others test it."""
 Rows = Mapping[str, Sequence[Line]]
 

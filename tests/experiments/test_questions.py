@@ -108,7 +108,7 @@ def test_joint_training_and_alternation_share_the_fusion_where_orders_are_compar
 
 
 def test_lines_made_up_are_such_as_reports_read(engine):
-    for line in lines(engine[0]("potential"))[:3] + lines(engine[0]("main_table"))[:9]:
+    for line in lines(engine[0]("potential"))[:3] + lines(engine[0]("imbalance"))[:9]:
         assert run_of(line, Path("x")).row == line["row"]
 
 
