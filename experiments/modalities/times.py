@@ -21,6 +21,10 @@ LEAST = 0.05
 
 ALIKE = ("fusion=memory", "inference=memory_guided")
 """Of both methods: joint training averages over the orders of inference, alternating never does."""
+METHODS = {
+    "joint": ("method=joint",),
+    "shapley": ("method=shapley", "method.pace=step", "method.weigh=equal"),
+}
 
 
 class Clock(Callback):
@@ -81,7 +85,7 @@ def measured(options: Mapping[str, Any], compared: Mapping[str, Any]) -> dict[st
     rounds = [{name: timed(each) for name, each in runs.items()} for _ in range(options["repeats"])]
     passes = [one["memory_guided"] for one in rounds]
     predictions = {name: spread([one[name] for one in rounds], passes) for name in runs}
-    methods = {name: [*given, f"method={name}", *ALIKE] for name in ("joint", "shapley")}
+    methods = {name: [*given, *own, *ALIKE] for name, own in METHODS.items()}
     epochs = [
         {name: epoch(each) for name, each in methods.items()} for _ in range(options["repeats"])
     ]

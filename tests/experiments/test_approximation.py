@@ -27,7 +27,7 @@ OWN = (
     "approximation_page",
     "approximation_figure",
 )
-SMALL = ["dataset=mfeat", "dataset.train_size=60", "trainer.max_epochs=2"]
+SMALL = ["fusion=memory", "dataset=mfeat", "dataset.train_size=60", "trainer.max_epochs=2"]
 PAGE = "# Page\n\nby hand\n\n<!-- table -->\nold\n<!-- /table -->\n\nafter\n"
 SWEEP = {
     "noise": {

@@ -27,7 +27,8 @@ OWN = (
     "cells",
 )
 PAGE = "# Page\n\n<!-- table -->\nold\n<!-- /table -->\n\nafter\n"
-SMALL = ["dataset=synthetic", "dataset.samples=200", "trainer.max_epochs=2"]
+SMALL = ["fusion=memory", "dataset=synthetic", "dataset.samples=200", "trainer.max_epochs=2"]
+MFEAT = ["dataset=mfeat", "dataset.train_size=60", "trainer.max_epochs=1"]
 SWEEP = {
     "strategies": {
         "orders": [2, 8],
@@ -43,7 +44,7 @@ SWEEP = {
                 "splits": [0],
             },
             "mfeat": {
-                "options": ["dataset=mfeat", "dataset.train_size=60", "trainer.max_epochs=1"],
+                "options": ["fusion=memory", *MFEAT],
                 "views": ["fou", "zer", "mor"],
                 "modalities": [2],
                 "seeds": [0],
