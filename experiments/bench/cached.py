@@ -10,14 +10,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from built import PAIR, Clock, built, train
+from built import PAIR, SHAPLEY, Clock, built, train
 from measure import in_turn, line
 
 from mmeq.config import Run
 from mmeq.config.caching import cache_features
 
 SETTINGS = {
-    "pretrained pair": (*PAIR, "backbone.encoders.text.tune=frozen"),
+    "pretrained pair": (*PAIR, *SHAPLEY, "backbone.encoders.text.tune=frozen"),
     # Of the kinds that a language model takes, text alone is constant: the others have front ends
     # that are trained through it. So here text is all there is, and a method for one modality.
     "SmolLM2 text": (

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from built import built
+from built import SHAPLEY, built
 from gauge import peak, trim
 from lightning.pytorch import Callback, Trainer
 from measure import Line, line
@@ -19,8 +19,8 @@ from mmeq.callbacks.memory import resident
 from mmeq.methods.joint import Joint
 from mmeq.methods.shapley import Shapley
 
-GROWTH = ("dataset=mfeat", "dataset.train_size=150", "callbacks.console=null")
-"""The default run, its record and figures too, on few samples."""
+GROWTH = (*SHAPLEY, "dataset=mfeat", "dataset.train_size=150", "callbacks.console=null")
+"""Alternating training, its record and figures too, on few samples."""
 NONE = 1.02
 """Resident memory at the end over that after a few epochs: the history of losses is kept."""
 

@@ -15,7 +15,7 @@ from typing import Any
 from unittest.mock import patch
 
 import torch
-from built import built
+from built import SHAPLEY, built
 from measure import Line, now
 from models import Batches, Clock, build, device, trainer
 
@@ -117,7 +117,7 @@ def watch(module: MultimodalModule, parts: Parts) -> None:
 def lines(quick: bool) -> Iterator[Line]:
     """All measurements."""
     with tempfile.TemporaryDirectory() as place:
-        run = built(Path(place), "dataset=mfeat")
+        run = built(Path(place), *SHAPLEY, "dataset=mfeat")
         data, module = run.datamodule, run.module
         yield from profiled(
             "MLP (mfeat x 3)", module, data.train_dataloader(), data.val_dataloader()

@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from built import built
+from built import SHAPLEY, built
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import Logger
@@ -42,6 +42,7 @@ TOLD = {
     **{name: f"record, logger={name}" for name in LOGGERS},
 }
 SETTING = (
+    *SHAPLEY,
     "callbacks.console=null",
     f"logger=[{','.join(LOGGERS)}]",
     "logger.wandb.mode=offline",

@@ -1,6 +1,6 @@
 """Training: an alternating epoch against a joint one, and against the encoders alone.
 
-The same encoders, batches, fusion (the default memory) and optimizer (the default AdamW, clipped)
+The same encoders, batches, fusion (the memory) and optimizer (the default AdamW, clipped)
 on both sides. The floor is a plain loop of the encoders' forward and backward: no fusion, no
 optimizer, no framework.
 """

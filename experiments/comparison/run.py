@@ -59,6 +59,8 @@ SCHEDULES: dict[str, dict[str, int]] = {
 
 What smooths noise over epochs (the window of mslr, the patience of mses) stays as it is.
 """
+SHAPLEY = ("method=shapley", "method.pace=step", "method.weigh=equal")
+"""As it was measured, before the default changed."""
 FUSIONS = ("concat", "memory", "sum", "gated", "film", "late")
 
 
@@ -70,7 +72,8 @@ def rows(data: str, epochs: int) -> dict[str, list[str]]:
     modalities = DATA[data][2]
     own = {"joint", "shapley", "unimodal"}
     out = {f"joint-{fusion}": ["method=joint", f"fusion={fusion}"] for fusion in FUSIONS}
-    out |= {f"shapley-{fusion}": ["method=shapley", f"fusion={fusion}"] for fusion in FUSIONS[:2]}
+    out |= {f"shapley-{fusion}": [*SHAPLEY, f"fusion={fusion}"] for fusion in FUSIONS[:2]}
+    out["default"] = ["method=shapley"]
     out["paper"] = ["experiment=paper"]
     for method in groups()["method"]:
         if method not in own:
