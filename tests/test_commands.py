@@ -80,7 +80,7 @@ def test_help_lists_every_choice(tmp_path):
         ("fusion=memori", "there is no fusion=memori; did you mean 'memory'?"),
         ("fusoin=memory", "did you mean 'fusion'?"),
         ("experiment=papr", "did you mean 'paper'?"),
-        ("fusion.cel=lstm", "there is no option fusion.cel; did you mean 'cell'?"),
+        ("fusion=memory fusion.cel=lstm", "there is no option fusion.cel; did you mean 'cell'?"),
         ("fusion.cell=[", "fusion.cell=[ cannot be read"),
         ("data_root=/ü=1", """needs quotes: data_root="'/ü=1'\""""),
         ("data_root=/a,b", """quote the value: data_root="'/a,b'\""""),
@@ -94,7 +94,7 @@ def test_help_lists_every_choice(tmp_path):
     ],
 )
 def test_a_mistake_is_one_message_and_leaves_nothing(override, said, warm, tmp_path):
-    done = warm("mmeq.train", override, cwd=tmp_path)
+    done = warm("mmeq.train", *override.split(), cwd=tmp_path)
     assert done.status == 2
     assert said in done.stderr
     assert "Traceback" not in done.stderr

@@ -62,7 +62,7 @@ def task(main):
 def home(tmp_path_factory):
     """One fused run and a run of each of its modalities, trained for two short epochs."""
     folder = tmp_path_factory.mktemp("runs")
-    jobs = {"fused": ["inference=auto"]}
+    jobs = {"fused": ["fusion=memory", "inference=auto"]}
     for name in NAMES:
         jobs[f"alone/{name}"] = ["method=unimodal", f"method.modality={name}", "fusion=late"]
     with pytest.MonkeyPatch.context() as patch:

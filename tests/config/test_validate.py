@@ -30,7 +30,7 @@ def test_the_default_is_valid():
         # names
         (["+method.weigth=1"], "no option method.weigth; did you mean 'weight'"),
         (["+group.typo=1"], "there is no option group"),
-        (["+fusion.cel=lstm"], "did you mean 'cell'"),
+        (["fusion=memory", "+fusion.cel=lstm"], "did you mean 'cell'"),
         (["+backbone.encoders.vector.hiden=3"], "did you mean 'hidden'"),
         (["+backbone.dimm=3"], "did you mean 'dim'"),
         (["+optim.optimizer.lrr=1"], "did you mean 'lr'"),
@@ -54,7 +54,7 @@ def test_the_default_is_valid():
         (["batch_size=true"], "batch_size=True does not fit"),
         (["method.refresh=2"], "give true or false"),
         (["method.weight=much"], "give a number"),
-        (["fusion.cell=residul"], "did you mean 'residual'"),
+        (["fusion=memory", "fusion.cell=residul"], "did you mean 'residual'"),
         (["inference=hybird"], "did you mean 'hybrid'"),
         (["strategy.orders=7"], "strategy.orders=7: orders are drawn in pairs"),
         (["strategy.certainty=-1"], "strategy.certainty=-1"),
@@ -112,7 +112,7 @@ def test_mistakes(overrides, said):
 
 
 def test_all_mistakes_are_told_together():
-    said = complaint("seed=abc", "fusion.cell=gru", "+method.x=1")
+    said = complaint("seed=abc", "fusion=memory", "fusion.cell=gru", "+method.x=1")
     assert said.startswith("3 mistakes")
     for part in ("seed='abc'", "fusion.cell='gru'", "method.x"):
         assert part in said

@@ -69,7 +69,7 @@ def test_too_few_epochs_for_a_method_with_stages(warm, tmp_path):
 @pytest.mark.parametrize("override", MISTAKES)
 def test_a_mistake_is_one_clear_message(override, warm, tmp_path):
     quick = [o for o in (*SMALL, *PLAIN) if o.partition("=")[0] != override.partition("=")[0]]
-    done = warm("mmeq.train", *quick, override, cwd=tmp_path)
+    done = warm("mmeq.train", *quick, "fusion=memory", override, cwd=tmp_path)
     assert done.status == 2, done.stderr
     for part in MISTAKES[override]:
         assert part in done.stderr

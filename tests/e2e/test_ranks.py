@@ -24,7 +24,7 @@ CASES = {
     "the default": ["dataset.samples=243"],
     "gaps, random order, accumulated": [
         *("missing=0.4", "method.order=random", "optim.accumulate=2", "dataset.samples=243"),
-        *("fusion.inherit=true", "fusion.align=both"),
+        *("fusion=memory", "fusion.inherit=true", "fusion.align=both"),
     ],
     "joint, one modality or the other": [
         *("dataset.sources=2", "dataset.unique=0.9", "method=joint", "missing=0.95"),
@@ -50,7 +50,12 @@ def test_ranks_agree_and_one_process_measures_the_same(case, warm, tmp_path):
 
 def test_a_resumed_run_of_two_ranks_equals_an_uninterrupted_one(warm, tmp_path):
     options = [*QUIET[:-1], "missing=0.3", "optim.accumulate=2", "optim.scheduler.T_max=4"]
-    options += ["fusion.inherit=true", "method.order=random", "dataset.samples=243"]
+    options += [
+        "fusion=memory",
+        "fusion.inherit=true",
+        "method.order=random",
+        "dataset.samples=243",
+    ]
     options += ["trainer.devices=2", "trainer.max_epochs=4"]
     whole, parts = tmp_path / "whole", tmp_path / "parts"
 

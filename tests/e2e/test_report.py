@@ -15,7 +15,7 @@ from mmeq.reporting import compare, keep, kept_runs, read_folders
 NAMES = ("m0", "m1")
 METHODS = {
     "joint": ["method=joint", "fusion=concat"],
-    "shapley": ["method=shapley", "callbacks=probe", "callbacks.console=null"],
+    "shapley": ["method=shapley", "fusion=memory", "callbacks=probe", "callbacks.console=null"],
     **{name: ["method=unimodal", f"method.modality={name}", "fusion=late"] for name in NAMES},
 }
 

@@ -11,7 +11,7 @@ CASES = {
     "emoji with augmentation, accumulated": (*EMOJI, *TINY, *RANDOM, "optim.accumulate=2"),
     "mfeat by sgd, refreshed, inherited": (
         *(*MFEAT, *TINY, *RANDOM, "optim=sgd", "optim.scheduler.step_size=2"),
-        *("method.refresh=true", "fusion.inherit=true", "fusion.align=both"),
+        *("method.refresh=true", "fusion=memory", "fusion.inherit=true", "fusion.align=both"),
     ),
     "an epoch a modality": (*SMALL, "method.alternate=epoch", "method.ema=0.3"),
     "modalities dropped": (*SMALL, "modality_dropout=0.4", "missing=0.2", "fusion=concat"),
