@@ -32,6 +32,7 @@ MARK = "<!-- table -->"
 JOB = [
     *("dataset=synthetic", "dataset.samples=1600", "batch_size=8", "trainer.max_epochs=4"),
     *("backbone.dim=16", "backbone.encoders.vector.hidden=24", "trainer.accelerator=cpu"),
+    *("fusion=memory", "method.pace=step", "method.weigh=equal"),
     *("method=shapley", "method.order=random", "method.ema=0.5", "callbacks.missing=null"),
     "callbacks.figures=null",
 ]

@@ -60,7 +60,11 @@ SETTINGS: dict[str, dict[str, Any]] = {
     },
 }
 """Setting → options, and for each tuning the learning rates to choose from."""
-METHODS = ("joint", "shapley")
+METHODS = {
+    "joint": ["method=joint"],
+    "shapley": ["method=shapley", "method.pace=step", "method.weigh=equal"],
+}
+"""Method → options; of alternation those with which results.json was measured."""
 
 
 def sweep(folder: Path, setting: str, tune: str, method: str, *swept: str) -> None:
@@ -69,7 +73,7 @@ def sweep(folder: Path, setting: str, tune: str, method: str, *swept: str) -> No
     if tune == "scratch":  # such encoders have no choice of what is tuned, which the preset sweeps
         preset = ["fusion=memory", "callbacks=tuning", "callbacks.missing=null"]
     arguments = [
-        *("-m", *preset, *SETTINGS[setting]["options"], f"method={method}"),
+        *("-m", *preset, *SETTINGS[setting]["options"], *METHODS[method]),
         *(f"hydra.sweep.dir={folder}", "hydra.sweep.subdir=seed-${seed}_lr-${optim.optimizer.lr}"),
         *swept,
     ]
@@ -233,7 +237,7 @@ def paired(found: list[dict[str, Any]]) -> Iterator[tuple[dict[str, Any], dict[s
     for joint in found:
         for other in found:
             same = all(joint[key] == other[key] for key in ("setting", "tune"))
-            if same and (joint["method"], other["method"]) == METHODS:
+            if same and (joint["method"], other["method"]) == tuple(METHODS):
                 yield joint, other
 
 
