@@ -11,7 +11,7 @@ from engine.page import markdown
 from engine.sweep import Sweep
 from matplotlib.figure import Figure
 
-OURS = "default"
+OURS = "shapley memory"
 FOUND_ON = 8
 """Settings that the rule is found on, the first of the sweep; the others test it."""
 Rows = Mapping[str, Sequence[Line]]
