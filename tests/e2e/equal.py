@@ -58,7 +58,7 @@ METHODS: dict[str, list[str]] = {
     "opm": ["method.warmup=1", "method.p_exe=1"],
     "pmr": [],
     "reconboost": ["method.alternation=1", "method.rectification=1", "trainer.max_epochs=6"],
-    "shapley": [],
+    "shapley": ["fusion=concat"],
     "smv": ["method.warmup=1"],
     "umt": [],
     "unimodal": ["method.modality=m0"],

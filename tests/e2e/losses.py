@@ -28,7 +28,7 @@ OTHERS: dict[str, list[str]] = {
     "adamw": [*MEMORY, *ADAMW],
     "adamw, clipped, accumulated": [*MEMORY, *ADAMW, "optim.clip_norm=0.5", "optim.accumulate=2"],
     "joint, adamw": ["method=joint", *ADAMW],
-    "shapley, gaps": GAPS,
+    "shapley, gaps": ["fusion=concat", *GAPS],
     "gaps": [*MEMORY, *GAPS],
     "gaps, joint, concat": ["method=joint", "fusion=concat", *GAPS],
     "gaps, adamw, refresh": [*MEMORY, "method.refresh=true", *GAPS, *ADAMW],
