@@ -55,11 +55,12 @@ def screened() -> str:
         f"### What was tried: validation accuracy less that of {BASE}, points\n\n"
         + markdown(["configuration", *sets], body)
         + f"\n{len(rows)} configurations, {count} runs, up to 3 seeds × 2 splits a cell; brackets: "
-        "95 % bootstrap intervals over pairs; an empty cell was not run. Bold: what the default is, "
-        "which has λ by capacity too, and was screened without. `screening.jsonl` has every run's validation figures. Paced, capacity and λ are "
-        "options of `method=shapley` (`pace`, `weigh`, `weight`); what did not pay (joint steps "
-        "while gaps are within noise, dropout of the state, no memory for one modality alone, all "
-        "orders in training, a readout that starts from zero) was taken out of the code again.\n"
+        "95 % bootstrap intervals over pairs; an empty cell was not run. Bold: what the default "
+        "is, which has λ by capacity too, and was screened without. `screening.jsonl` has every "
+        "run's validation figures. Paced, capacity and λ are options of `method=shapley` (`pace`, "
+        "`weigh`, `weight`); what did not pay (joint steps while gaps are within noise, dropout of "
+        "the state, no memory for one modality alone, all orders in training, a readout that "
+        "starts from zero) was taken out of the code again.\n"
     )
 
 
