@@ -42,14 +42,14 @@ class Rewriting(torch.nn.Module):
         def train_batch(loop, batch):
             update = loop.update
 
-            def edited(loss, modalities):
+            def edited(loss, modalities, **named):
                 def edit():
                     for parameter in module.parameters():
                         if parameter.grad is not None:
                             flat = parameter.grad.flatten()  # rows first, whatever the layout
                             parameter.grad = flat.view(parameter.shape).contiguous()
 
-                update(loss, modalities, edit)
+                update(loss, modalities, edit, **named)
 
             loop.update = edited
             try:

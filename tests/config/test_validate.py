@@ -28,7 +28,7 @@ def test_the_default_is_valid():
     ("overrides", "said"),
     [
         # names
-        (["+method.weigth=1"], "no option method.weigth; did you mean 'weight'"),
+        (["+method.wieght=1"], "no option method.wieght; did you mean 'weight'"),
         (["+group.typo=1"], "there is no option group"),
         (["fusion=memory", "+fusion.cel=lstm"], "did you mean 'cell'"),
         (["+backbone.encoders.vector.hiden=3"], "did you mean 'hidden'"),
