@@ -133,7 +133,7 @@ def test_data_of_ones_own(load):
     assert [data.name for data in sweep.data] == ["mfeat"]
     assert [*sweep.labels(sweep.data[0])][-2:] == ["fou alone", "kar alone"]
     assert sweep.jobs()[0].options[:3] == given
-    assert len(read("missing", ["dataset=cremad"]).jobs()) == 6 * 10  # no row asks for names
+    assert len(read("missing", ["dataset=cremad"]).jobs()) == 7 * 10  # no row asks for names
     with pytest.raises(MmeqError, match="name the modalities of synthetic"):
         read("imbalance", ["dataset=synthetic"])
     with pytest.raises(MmeqError, match="nosuch"):
