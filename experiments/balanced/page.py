@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from engine.figure import COLOURS, GREY
-from engine.numbers import MEASURES, Estimate, Line, difference, estimate, table_of
+from engine.numbers import MEASURES, Estimate, Line, difference, estimate, percent, table_of
 from engine.page import markdown
 from engine.sweep import Sweep
 from matplotlib.figure import Figure
@@ -17,30 +17,28 @@ FOUND_ON = 8
 Rows = Mapping[str, Sequence[Line]]
 
 
-def synergy(line: Line) -> float:
-    """What is lost by knowing no modality together, in points of validation accuracy.
-
-    The full coalition's Shapley sum less what the best modality brings alone is not in a line;
-    the proper coalitions' mean is: v(N) − mean of v over proper coalitions.
-    """
+def lost(line: Line) -> float:
+    """What is lost on average when modalities are missing: v(N) less the proper mean, points."""
     value = line["validation"]
     return 100 * (value["accuracy"] - value["proper_mean"])
 
 
-FEATURES = {
-    "EDM of joint concat, validation": ("joint concat", lambda line: line["validation"]["edm"]),
-    "v(N) − proper mean of ours, validation": (OURS, synergy),
-    "ours − joint concat, validation": ("", None),
+def kept_when_missing(line: Line) -> float | None:
+    return percent(line["validation"]["proper_mean"])
+
+
+FEATURES: dict[str, Callable[[Rows, str], float]] = {
+    "missing-modality accuracy, ours less joint concat's": lambda rows, reference: (
+        difference(rows[OURS], rows[reference], kept_when_missing).mean
+    ),
+    "EDM of joint concat": lambda rows, reference: (
+        estimate(line["validation"]["edm"] for line in rows[reference]).mean
+    ),
+    "what joint concat loses when modalities are missing": lambda rows, reference: (
+        estimate(map(lost, rows[reference])).mean
+    ),
 }
-"""What a rule may look at: validation alone."""
-
-
-def feature(rows: Rows, name: str, reference: str) -> float:
-    """A feature's mean over runs."""
-    row, of = FEATURES[name]
-    if of is None:
-        return difference(rows[OURS], rows[reference], MEASURES["validation"]).mean
-    return estimate(map(of, rows[row])).mean
+"""What a rule may look at: validation alone, means over runs."""
 
 
 def gaps(rows: Rows, reference: str) -> dict[str, Estimate]:
@@ -51,39 +49,44 @@ def gaps(rows: Rows, reference: str) -> dict[str, Estimate]:
     }
 
 
-def found_rule(train: Mapping[str, Rows], reference: str) -> tuple[str, float, int]:
-    """The feature and threshold, leaving off where it lies beyond, that errs least in sign.
+def first(sweep: Sweep) -> list[str]:
+    """The settings that the rule is found on."""
+    return [data.name for data in sweep.data[:FOUND_ON]]
 
-    A setting counts as hurt where the mean test difference in accuracy is below 0. Of equals the
-    first feature in the list and the threshold in the widest gap.
+
+def helps(rows: Rows, reference: str) -> bool:
+    """More accurate with modalities missing (interval above 0), and not less without."""
+    gap = gaps(rows, reference)
+    return gap["missing"].low > 0 and gap["accuracy"].high >= 0
+
+
+def found_rule(train: Mapping[str, Rows], reference: str) -> tuple[str, float, int]:
+    """The feature and threshold, on where it lies above, that errs least.
+
+    Of equals the first feature in the list and the threshold in the widest gap; 1 above the
+    largest value where no setting is helped.
     """
-    hurt = {d: gaps(rows, reference)["accuracy"].mean < 0 for d, rows in train.items()}
+    right = {d: helps(rows, reference) for d, rows in train.items()}
     best: tuple[int, float, str, float] | None = None
-    for name in FEATURES:
-        sign = -1.0 if name.startswith("ours") else 1.0
-        value = {d: sign * feature(rows, name, reference) for d, rows in train.items()}
+    for name, feature in FEATURES.items():
+        value = {d: feature(rows, reference) for d, rows in train.items()}
         ordered = sorted(value.values())
         cuts = [(a + b) / 2 for a, b in itertools.pairwise(ordered)]
-        cuts = [ordered[0] - 1, *cuts, ordered[-1] + 1]
-        for cut in cuts:
-            wrong = sum((value[d] > cut) != hurt[d] for d in train)
+        for cut in [ordered[0] - 1, *cuts, ordered[-1] + 1]:
+            wrong = sum((value[d] > cut) != right[d] for d in train)
             room = min(abs(v - cut) for v in ordered)
             if best is None or (wrong, -room) < (best[0], -best[1]):
-                best = (wrong, room, name, sign * cut)
+                best = (wrong, room, name, cut)
+        if best is not None and best[0] == 0:
+            break
     assert best is not None
     return best[2], best[3], best[0]
 
 
-def says_off(rows: Rows, rule: tuple[str, float, int], reference: str) -> bool:
-    """Whether the rule leaves the method off."""
+def says_on(rows: Rows, rule: tuple[str, float, int], reference: str) -> bool:
+    """Whether the rule leaves the method on."""
     name, cut, _ = rule
-    value = feature(rows, name, reference)
-    return value < cut if name.startswith("ours") else value > cut
-
-
-def first(sweep: Sweep) -> list[str]:
-    """The settings that the rule is found on."""
-    return [data.name for data in sweep.data[:FOUND_ON]]
+    return FEATURES[name](rows, reference) > cut
 
 
 def text(lines: Sequence[Line], sweep: Sweep) -> str:
@@ -96,25 +99,27 @@ def text(lines: Sequence[Line], sweep: Sweep) -> str:
         gap = gaps(rows, reference)
         base = estimate(map(MEASURES["accuracy"], rows[reference]))
         edm = estimate(line["validation"]["edm"] for line in rows[reference])
-        off = says_off(rows, rule, reference)
+        on = says_on(rows, rule, reference)
         if data not in train:
-            right.append(off == (gap["accuracy"].mean < 0))
+            right.append(on == helps(rows, reference))
         told = [f"**{g.text()}**" if g.apart else g.text() for k, g in gap.items() if k != "NLL"]
         nll = gap["NLL"]
         told.append(f"**{nll.text(2)}**" if nll.apart else nll.text(2))
-        body.append([data, base.text(), edm.text(0), *told, "off" if off else "on"])
+        said = ["yes" if helps(rows, reference) else "no", "on" if on else "off"]
+        body.append([data, base.text(), edm.text(0), *told, *said])
     head = ["setting", f"{reference}, accuracy", "its EDM, validation"]
-    head += [f"{OURS} less it: accuracy", "EDM %", "missing", "NLL", "the rule says"]
+    head += [f"{OURS} less it: accuracy", "EDM %", "missing", "NLL", "helps", "the rule says"]
     name, cut, wrong = rule
-    side = "below" if name.startswith("ours") else "above"
     tested = len(found) - len(train)
     return "\n".join(
         [
             markdown(head, body),
-            f"Rule, the best of one threshold on one of {len(FEATURES)} validation figures on the "
-            f"first {len(train)} settings ({wrong} of them wrong in sign): leave the method off "
-            f"where “{name}” is {side} {cut:.1f}. On the {tested} settings that it was not found "
-            f"on it is right in {sum(right)}.\n\n"
+            "It helps where it is more accurate with modalities missing (interval above 0) and "
+            "not less accurate without (interval not below 0). Rule, the best of one threshold on "
+            f"one of {len(FEATURES)} validation figures on the first {len(train)} settings "
+            f"({wrong} of them wrong): leave the method on where “{name}” is above {cut:.1f} on "
+            f"validation. On the {tested} settings that it was not found on it is right in "
+            f"{sum(right)}.\n\n"
             f"{4 * len(found)} comparisons; bold: the bootstrap interval over 10 pairs leaves 0 "
             "out, which one in twenty does by chance.\n",
         ]
