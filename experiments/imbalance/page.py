@@ -88,7 +88,7 @@ def figure(lines: Sequence[Line], sweep: Sweep) -> Figure:
 def figures(lines: Sequence[Line], sweep: Sweep) -> dict[str, Figure]:
     """Balance as it happens: each modality's φ over the epochs, jointly and by alternation."""
     found = table_of(lines)
-    shown = ("joint concat", "shapley concat")
+    shown = ("joint concat", "shapley memory")
     drawn = Figure(figsize=(2.6 * len(found), 4.6), layout="constrained")
     axes = drawn.subplots(len(shown), len(found), squeeze=False, sharex="col", sharey="col")
     for line, row in zip(axes, shown, strict=True):
