@@ -39,11 +39,26 @@ class Voice(nn.Module):
     def forward(self, mels_BWTF: Tensor, count_B: Tensor) -> Tensor:
         """Features [B, 256] of mel windows, the first `count_B` of a clip being real."""
         batch, windows = mels_BWTF.shape[:2]
-        _, (state, _) = self.lstm(mels_BWTF.flatten(0, 1))
+        state = last_state(self.lstm, mels_BWTF.flatten(0, 1))
         each = F.normalize(self.linear(state[-1]).relu().float(), dim=1, eps=1e-6)
         each_BWH = each.view(batch, windows, WIDTH)
         real_BW = torch.arange(windows, device=each.device) < count_B.clamp_min(1)[:, None]
         return F.normalize((each_BWH * real_BW[:, :, None]).sum(1), dim=1, eps=1e-6)
+
+
+def last_state(lstm: nn.LSTM, x_NTF: Tensor) -> Tensor:
+    """Return the last state of every layer, [layers, N, H].
+
+    In float32 on a CPU, whatever the precision: oneDNN has no LSTM in half precision for processors
+    without instructions for it, and raises.
+    """
+    if x_NTF.device.type != "cpu":
+        return lstm(x_NTF)[1][0]
+    with torch.autocast("cpu", enabled=False):
+        if lstm.weight_ih_l0.dtype == torch.float32:
+            return lstm(x_NTF.float())[1][0]
+        whole = {name: p.float() for name, p in lstm.named_parameters()}
+        return torch.func.functional_call(lstm, whole, (x_NTF.float(),))[1][0].to(x_NTF.dtype)
 
 
 def windows_of(samples: int) -> int:
