@@ -12,6 +12,9 @@ from e2e.running import difference
 from mmeq.config import groups
 
 NAMES = list(CASES)
+CLOSE = {"mmcosine": 1e-3}
+"""Largest relative difference; of others 2e-4. Its softmax is over 15 times a cosine, which makes
+rounding larger as well: 3e-5 on one processor, 3.2e-4 on another, where its weights agree to 2e-5."""
 PARTS = 4
 """Tests that the cases are shared out to."""
 
@@ -33,7 +36,7 @@ def test_ranks_equal_one_process(part, warm, tmp_path):
         for name in chosen:
             [alone], each = held(one, name, 1), held(many, name, ranks)
             found = compared(each[0], alone, ranks)
-            if not largest(found) < 2e-4:
+            if not largest(found) < CLOSE.get(name, 2e-4):
                 wrong.append((name, ranks, found))
             # the same on all ranks, to the last bit
             for key in ("weights", "gradients"):
