@@ -13,8 +13,8 @@ from mmeq.config import groups
 
 NAMES = list(CASES)
 CLOSE = {"mmcosine": 1e-3}
-"""Largest relative difference; of others 2e-4. Its softmax is over 15 times a cosine, which makes
-rounding larger as well: 3e-5 on one processor, 3.2e-4 on another, where its weights agree to 2e-5."""
+"""Largest relative difference; of others 2e-4. A factor before its softmax makes rounding larger as
+well: gradients differ by 3e-5 on one processor and 3.2e-4 on another, the weights by 2e-5."""
 PARTS = 4
 """Tests that the cases are shared out to."""
 
