@@ -12,9 +12,9 @@ from e2e.running import difference
 from mmeq.config import groups
 
 NAMES = list(CASES)
-CLOSE = {"mmcosine": 1e-3}
-"""Largest relative difference; of others 2e-4. A factor before its softmax makes rounding larger as
-well: gradients differ by 3e-5 on one processor and 3.2e-4 on another, the weights by 2e-5."""
+MILD = {"mmcosine": ["method.scale=1"]}
+"""Its factor of 15 before a softmax makes rounding larger too: gradients differ by 3e-5 on one
+processor and 3e-4 on another, without the factor by 1e-6."""
 PARTS = 4
 """Tests that the cases are shared out to."""
 
@@ -26,7 +26,7 @@ def test_every_method_is_compared():
 @pytest.mark.parametrize("part", range(PARTS))
 def test_ranks_equal_one_process(part, warm, tmp_path):
     names = NAMES[part::PARTS]
-    trees = composed({name: CASES[name] for name in names})
+    trees = composed({name: [*CASES[name], *MILD.get(name, ())] for name in names})
     methods = {name: tree for name, tree in trees.items() if name in (*METHODS, "memory")}
     wrong = []
     for ranks, gaps, chosen in ((2, True, trees), (3, False, methods)):
@@ -36,7 +36,7 @@ def test_ranks_equal_one_process(part, warm, tmp_path):
         for name in chosen:
             [alone], each = held(one, name, 1), held(many, name, ranks)
             found = compared(each[0], alone, ranks)
-            if not largest(found) < CLOSE.get(name, 2e-4):
+            if not largest(found) < 2e-4:
                 wrong.append((name, ranks, found))
             # the same on all ranks, to the last bit
             for key in ("weights", "gradients"):
