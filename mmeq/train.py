@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -37,7 +38,7 @@ def single(cfg: DictConfig) -> float:
     run_dir, resume = cli.output_dir(), cfg.resume is not None
     stop = Stop(run_dir)
     if ranks.led():
-        ranks.follow_parent(run_dir)
+        ranks.follow_parent(os.getppid(), f": go on by resume={run_dir}")
     with stop.listening(), contextlib.ExitStack() as held:
         try:
             held.enter_context(hold.held(run_dir))

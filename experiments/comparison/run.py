@@ -16,6 +16,7 @@ import argparse
 import json
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 from typing import NamedTuple
 
@@ -117,11 +118,12 @@ class Cell(NamedTuple):
 def work_through(cells: list[Cell], runs: Path, jobs: int) -> list[str]:
     """Run what is missing; return what failed."""
     failed = []
-    for number, (cell, folder, done) in enumerate(pool.run(cells, runs, jobs), 1):
-        name = f"{cell.part} {cell.data} {cell.row} {folder.name}"
-        print(f"[{number}/{len(cells)}] {name}: {'done' if done else 'FAILED'}", flush=True)
-        if not done:
-            failed.append(f"{name}, see {pool.said(folder)}")
+    with closing(pool.run(cells, runs, jobs)) as ended:
+        for number, (cell, folder, done) in enumerate(ended, 1):
+            name = f"{cell.part} {cell.data} {cell.row} {folder.name}"
+            print(f"[{number}/{len(cells)}] {name}: {'done' if done else 'FAILED'}", flush=True)
+            if not done:
+                failed.append(f"{name}, see {pool.said(folder)}")
     return failed
 
 

@@ -10,7 +10,6 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 LEADER = "MMEQ_LEADER"
@@ -27,20 +26,20 @@ PATIENCE = 5.0
 """Seconds from SIGTERM to SIGKILL for ranks that are left over."""
 
 
-def follow_parent(run_dir: Path) -> None:
+def follow_parent(parent: int, ending: str = "") -> None:
     """End this process when the one that started it is gone: it would be left alone for ever.
 
     By SIGTERM first, so that it ends in good order, then at once.
 
     Args:
-        run_dir: the run folder, for the message.
+        parent: the process that started this one.
+        ending: what to say at the end of the message.
     """
-    parent = os.getppid()
 
     def watch() -> None:
         while os.getppid() == parent:
             time.sleep(EVERY)
-        said = f"mmeq: the process that started this one has ended: go on by resume={run_dir}\n"
+        said = f"mmeq: the process that started this one has ended{ending}\n"
         with contextlib.suppress(OSError):
             os.write(2, said.encode())
         os.kill(os.getpid(), signal.SIGTERM)
