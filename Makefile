@@ -82,13 +82,13 @@ memory: $(VENV)/.installed-test ## what is each part of the memory worth? (long)
 	$(BIN)/python experiments/run.py memory $(ARGS)
 
 approximation: $(VENV)/.installed-test ## how exact must the Shapley values be? (long)
-	$(BIN)/python experiments/approximation/run.py $(ARGS)
+	$(BIN)/python experiments/run.py approximation $(ARGS)
 
 balanced: $(VENV)/.installed-test ## when does the method help, do nothing, or hurt? (long)
 	$(BIN)/python experiments/run.py balanced $(ARGS)
 
 modalities: $(VENV)/.installed-test ## how does it scale with the number of modalities? (long)
-	$(BIN)/python experiments/modalities/run.py $(ARGS)
+	$(BIN)/python experiments/run.py modalities $(ARGS)
 
 potential: $(VENV)/.installed-test ## how much could the best order of each sample unlock? (long)
 	$(BIN)/python experiments/run.py potential $(ARGS)

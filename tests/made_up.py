@@ -1,4 +1,4 @@
-"""Lines of results.jsonl as `mmeq.reporting.kept.keep` makes them, of drawn numbers. Not a test."""
+"""Lines of results.jsonl as `mmeq.reporting.kept.keep` makes them, and a page. Not a test."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import numpy as np
 RATES = ("0.1", "0.2", "0.3", "0.4", "0.5", "0.6", "0.7")
 BINS = 10
 CLASSES = ("a", "b", "c", "d")
+README = "# Tiny\n\nby hand\n\n<!-- results -->\nyesterday\n<!-- /results -->\n\nafter\n"
 STRATEGIES = ("hybrid", "cyclic", "sampled", "memory_guided", "per_sample", "router")
 
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from io import BytesIO
-from pathlib import Path
 from typing import Any
 
 from approximation_page import (
@@ -18,26 +16,16 @@ from approximation_page import (
     least,
     modalities,
     names,
-    parted,
 )
-from spread import COLOURS, interval, root
-
-from mmeq.files import write_bytes
-
-
-def write_figure(folder: Path, lines: Sequence[Line]) -> None:
-    """Write figure.png."""
-    write_bytes(folder / "figure.png", figure(*parted(lines)))
+from engine.figure import COLOURS
+from engine.spread import interval, root
+from matplotlib.figure import Figure
 
 
-def figure(noise: Sequence[Line], orders: Sequence[Line]) -> bytes:
+def figure(noise: Sequence[Line], orders: Sequence[Line]) -> Figure:
     """Sampling and validation noise, what the latter does to the ranking, and wrong orders."""
-    import matplotlib as mpl
-
-    mpl.use("Agg")
-    from matplotlib import pyplot as plt
-
-    plot, axes = plt.subplots(3, 2, figsize=(9, 10.6), dpi=110, layout="constrained")
+    plot = Figure(figsize=(9, 10.6), layout="constrained")
+    axes = plot.subplots(3, 2)
     for ax, data in zip(axes[0], names(noise)[-2:], strict=False):
         draw_budgets(ax, data, modalities(noise, data))
     draw_samples(axes[1][0], noise, "weakest", "P(weakest found)")
@@ -46,10 +34,7 @@ def figure(noise: Sequence[Line], orders: Sequence[Line]) -> bytes:
         axes[2][0], orders, "accuracy", "test accuracy less that of the right order, points"
     )
     draw_orders(axes[2][1], orders, "edm", "test EDM less that of the right order, points")
-    buffer = BytesIO()
-    plot.savefig(buffer, format="png", metadata={"Software": None})
-    plt.close(plot)
-    return buffer.getvalue()
+    return plot
 
 
 def draw_budgets(ax: Any, data: str, runs: Sequence[Line]) -> None:

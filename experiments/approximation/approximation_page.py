@@ -3,23 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
-from spread import certain, interval, ratio, replaced, root, table, told
-
-from mmeq.files import write_text
+from engine.page import markdown
+from engine.spread import certain, interval, ratio, root, told
 
 Line = dict[str, Any]
 ESTIMATORS = ("permutation", "antithetic", "kernel", "regression_adjusted")
 METRICS = {"accuracy": (100.0, 2), "edm": (1.0, 1), "proper": (100.0, 2)}
 """What a wrong order is judged by: factor and digits."""
-
-
-def write_page(folder: Path, lines: Sequence[Line]) -> None:
-    """Write the part of README.md between its marks."""
-    page = folder / "README.md"
-    write_text(page, replaced(page.read_text(encoding="utf-8"), tables(*parted(lines))))
 
 
 def parted(lines: Sequence[Line]) -> tuple[list[Line], list[Line]]:
@@ -53,15 +45,15 @@ def tables(noise: Sequence[Line], orders: Sequence[Line]) -> str:
     parts = []
     if noise:
         parts += ["**Estimators, v = accuracy**: the one of least RMSE at each budget.", ""]
-        parts += [best(noise, "accuracy"), "", "**Validation samples, v = accuracy.**", ""]
-        parts += [samples(noise, "accuracy"), ""]
+        parts += [best(noise, "accuracy"), "**Validation samples, v = accuracy.**", ""]
+        parts += [samples(noise, "accuracy")]
         for value, unit in (("accuracy", "points"), ("nll", "0.01 nats")):
             summary = f"All estimators, v = {value} ({unit})"
             parts += [f"<details><summary>{summary}</summary>", "", every(noise, value)]
-            parts += ["", samples(noise, value), "", "</details>", ""]
+            parts += [samples(noise, value), "</details>", ""]
     if orders:
-        parts += ["**Wrong orders**, test part.", "", wrong(orders), "", verdict(orders)]
-    return "\n".join(parts).strip()
+        parts += ["**Wrong orders**, test part.", "", wrong(orders), verdict(orders)]
+    return "\n".join(parts).rstrip() + "\n"
 
 
 def modalities(lines: Sequence[Line], data: str) -> list[Line]:
@@ -112,7 +104,7 @@ def best(noise: Sequence[Line], value: str) -> str:
             against = [cells(runs, value, "sizes", samples=n) for n in (sizes[0:3][-1], many)]
             ratios = [told(ratio(column(found, "mse"), column(x, "mse"))) for x in against]
             rows.append([data, str(budget), name, *errors(found), *ratios])
-    return table(head, rows)
+    return markdown(head, rows)
 
 
 def every(noise: Sequence[Line], value: str) -> str:
@@ -123,7 +115,7 @@ def every(noise: Sequence[Line], value: str) -> str:
         for budget, name, found in by_budget(modalities(noise, data), value)
     ]
     head = ["data", "budget", "estimator", "RMSE", "bias", "Kendall τ", "P(weakest)"]
-    return table(head, rows)
+    return markdown(head, rows)
 
 
 def samples(noise: Sequence[Line], value: str) -> str:
@@ -136,7 +128,7 @@ def samples(noise: Sequence[Line], value: str) -> str:
             rmse, _, tau, weakest = errors(found)
             size = f"all {one['n']}" if one["samples"] == "all" else str(one["n"])
             rows.append([data, size, rmse, told(interval(column(found, "edm")), 1), tau, weakest])
-    return table(["data", "samples", "RMSE", "error of EDM", "Kendall τ", "P(weakest)"], rows)
+    return markdown(["data", "samples", "RMSE", "error of EDM", "Kendall τ", "P(weakest)"], rows)
 
 
 def settings(orders: Sequence[Line]) -> Iterator[tuple[str, str, dict[str, list[Line]]]]:
@@ -183,7 +175,7 @@ def wrong(orders: Sequence[Line]) -> str:
                     gap = gaps[data, supervise, rule][metric]
                     row.append(told(interval(gap), digits, scale, sign=True) + stars(gap, orders))
             rows.append(row)
-    return table(head, rows)
+    return markdown(head, rows)
 
 
 def stars(gap: Sequence[float], orders: Sequence[Line]) -> str:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from statistics import mean
 from typing import Any
 
+from engine.trained import trained
 from lightning.pytorch import Callback, LightningModule, Trainer
-from trained import trained
 
 from mmeq.game import kendall_tau, next_order
 

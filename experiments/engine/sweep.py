@@ -58,6 +58,11 @@ class Job:
     options: tuple[str, ...]
 
     @property
+    def name(self) -> str:
+        """For people."""
+        return f"{self.table}, {self.row}, seed {self.seed}, split {self.split}"
+
+    @property
     def key(self) -> tuple[str, str, int, int, tuple[str, ...]]:
         """What makes two runs the same: with other options a kept line is stale."""
         return self.table, self.row, self.seed, self.split, self.options
@@ -141,19 +146,26 @@ def known_data(settings: dict[str, Any]) -> dict[str, Data]:
     }
 
 
+def folder_of(name: str, questions: Path) -> Path:
+    """The question's folder.
+
+    Raises:
+        MmeqError: for an unknown question.
+    """
+    if not (questions / name / "sweep.yaml").is_file():
+        known = sorted(path.parent.name for path in questions.glob("*/sweep.yaml"))
+        raise MmeqError(f"there is no question {name!r}{did_you_mean(name, known)}")
+    return questions / name
+
+
 def load(name: str, questions: Path) -> dict[str, Any]:
     """The question's sweep.yaml, its keys checked.
 
     Raises:
-        MmeqError: for an unknown question, one that is not this engine's, and wrong keys.
+        MmeqError: for an unknown question, and wrong keys.
     """
-    path = questions / name / "sweep.yaml"
-    if not path.is_file():
-        known = sorted(path.parent.name for path in questions.glob("*/sweep.yaml"))
-        raise MmeqError(f"there is no question {name!r}{did_you_mean(name, known)}")
+    path = folder_of(name, questions) / "sweep.yaml"
     told: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))
-    if "question" not in told and (path.parent / "run.py").is_file():
-        raise MmeqError(f"it has a run of its own: python {path.parent / 'run.py'}")
     if lacking := [key for key in NEEDED if key not in told]:
         raise MmeqError(f"{path} lacks {', '.join(lacking)}")
     for key in told:

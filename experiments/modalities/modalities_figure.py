@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from io import BytesIO
-from pathlib import Path
 from typing import Any
 
+from engine.figure import COLOURS
+from engine.spread import Interval, interval
+from matplotlib.figure import Figure
 from modalities_page import (
     AGREEMENT,
     ORDERS,
@@ -16,35 +17,19 @@ from modalities_page import (
     gap,
     groups,
     numbers,
-    parted,
     present,
 )
-from spread import COLOURS, Interval, interval
-
-from mmeq.files import write_bytes
 
 
-def write_figure(folder: Path, lines: Sequence[Line]) -> None:
-    """Write figure.png."""
-    write_bytes(folder / "figure.png", figure(*parted(lines)))
-
-
-def figure(runs: Sequence[Line], times: Sequence[Line]) -> bytes:
+def figure(runs: Sequence[Line], times: Sequence[Line]) -> Figure:
     """Agreement and accuracy against orders, cost of predictions and of training against M."""
-    import matplotlib as mpl
-
-    mpl.use("Agg")
-    from matplotlib import pyplot as plt
-
-    plot, axes = plt.subplots(2, 2, figsize=(9, 7.4), dpi=110, layout="constrained")
+    plot = Figure(figsize=(9, 7.4), layout="constrained")
+    axes = plot.subplots(2, 2)
     draw_orders(axes[0][0], runs)
     draw_gaps(axes[0][1], runs)
     draw_predictions(axes[1][0], times)
     draw_epochs(axes[1][1], times)
-    buffer = BytesIO()
-    plot.savefig(buffer, format="png", metadata={"Software": None})
-    plt.close(plot)
-    return buffer.getvalue()
+    return plot
 
 
 def bars(ax: Any, x: Sequence[float], found: Sequence[Interval], **style: Any) -> None:

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
 from statistics import mean
 from typing import Any
 
-from spread import Interval, interval, replaced, table, told
-
-from mmeq.files import write_text
+from engine.page import markdown
+from engine.spread import Interval, interval, told
 
 Line = dict[str, Any]
 Figure = Callable[[Sequence[Line], str], list[float]]
@@ -18,12 +16,6 @@ ACCURACY, AGREEMENT, ORDERS, CELLS = range(4)
 RANGES = ((2, 4), (5, 6), (7, 10))
 """Ranges of M that are told together."""
 SHOWN = ("memory_guided", "cyclic", "per_sample", "sampled 8", "adaptive 64")
-
-
-def write_page(folder: Path, lines: Sequence[Line]) -> None:
-    """Write the part of README.md between its marks."""
-    page = folder / "README.md"
-    write_text(page, replaced(page.read_text(encoding="utf-8"), tables(*parted(lines))))
 
 
 def parted(lines: Sequence[Line]) -> tuple[list[Line], list[Line]]:
@@ -80,19 +72,19 @@ def tables(runs: Sequence[Line], times: Sequence[Line]) -> str:
     if runs:
         names = [name for name in runs[0]["strategies"] if name != "reference"]
         parts += ["**Accuracy less that of the reference** (the mean over all M! orders for M ≤ 6,"]
-        parts += ["over 512 beyond), paired by run, in points.", "", pooled(runs, gaps), ""]
+        parts += ["over 512 beyond), paired by run, in points.", "", pooled(runs, gaps)]
         parts += [verdict(runs), ""]
         parts += ["**How many orders are enough**: predictions equal to the reference's, percent."]
-        parts += ["", pooled(runs, agreed), ""]
+        parts += ["", pooled(runs, agreed)]
         parts += ["<details><summary>Each M by itself: agreement, then accuracy</summary>", ""]
-        parts += [agreements(runs, names), "", accuracies(runs, names), "", "</details>", ""]
+        parts += [agreements(runs, names), accuracies(runs, names), "</details>", ""]
         parts += ["**Memory cells a sample** of one prediction; adaptive: the mean.", ""]
-        parts += [states(runs), ""]
+        parts += [states(runs)]
     if times:
         parts += ["**CPU time**, median (lowest to highest) of ratios measured in turn: a"]
         parts += ["prediction from encoded features to one pass along the last order, and a"]
-        parts += ["training epoch, alternating to joint.", "", seconds(times), ""]
-    return "\n".join(parts).strip()
+        parts += ["training epoch, alternating to joint.", "", seconds(times)]
+    return "\n".join(parts).rstrip() + "\n"
 
 
 def gaps(found: Sequence[Line], name: str) -> list[float]:
@@ -141,7 +133,7 @@ def pooled(runs: Sequence[Line], figure: Figure) -> str:
             else:
                 row.append("all orders")
         rows.append(row)
-    return table(["orders", *columns], rows)
+    return markdown(["orders", *columns], rows)
 
 
 def accuracies(runs: Sequence[Line], names: Sequence[str] = SHOWN) -> str:
@@ -154,7 +146,7 @@ def accuracies(runs: Sequence[Line], names: Sequence[str] = SHOWN) -> str:
             same = not differs(found, name)
             row.append("all orders" if same else told(ends, sign=True) + star(ends))
         rows.append(row)
-    return table(["data", "M", "reference %", *names], rows)
+    return markdown(["data", "M", "reference %", *names], rows)
 
 
 def agreements(runs: Sequence[Line], names: Sequence[str]) -> str:
@@ -166,7 +158,7 @@ def agreements(runs: Sequence[Line], names: Sequence[str]) -> str:
             agreed = told(interval(numbers(found, name, AGREEMENT)), 1, 100)
             row.append(agreed if differs(found, name) else "all orders")
         rows.append(row)
-    return table(["data", "M", *names], rows)
+    return markdown(["data", "M", *names], rows)
 
 
 def verdict(runs: Sequence[Line]) -> str:
@@ -207,7 +199,7 @@ def states(runs: Sequence[Line]) -> str:
         used = present(runs, ["adaptive 64"])
         rows.append([*row, *(told(interval(numbers(found, x, ORDERS)), 1) for x in used)])
     heads = [f"{name}: orders used" for name in present(runs, ["adaptive 64"])]
-    return table(["data", "M", *names, *heads], rows)
+    return markdown(["data", "M", *names, *heads], rows)
 
 
 def seconds(times: Sequence[Line]) -> str:
@@ -219,4 +211,4 @@ def seconds(times: Sequence[Line]) -> str:
         for name in names:
             row.append(told(line["predictions"][name], 1) if name in line["predictions"] else "–")
         rows.append([*row, told(line["epoch"])])
-    return table(["M", "hybrid", *names[1:], "epoch, alternating / joint"], rows)
+    return markdown(["M", "hybrid", *names[1:], "epoch, alternating / joint"], rows)

@@ -12,9 +12,9 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+from engine.trained import built
 from lightning.pytorch import Callback
 from strategies import encoded, predicted, strategies
-from trained import built
 
 LEAST = 0.05
 """CPU seconds that a measurement repeats a prediction for, at least."""

@@ -2,33 +2,16 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 import math
-import shutil
-import sys
-from pathlib import Path
 
 import pytest
 import torch
-import yaml
 from hydra import compose, initialize_config_dir
 
 from mmeq.config import build, conf_dir, validate
 
-FOLDER = Path(__file__).parents[2] / "experiments" / "approximation"
-OWN = (
-    "run",
-    "noise",
-    "wrong",
-    "trained",
-    "spread",
-    "cells",
-    "approximation_page",
-    "approximation_figure",
-)
 SMALL = ["fusion=memory", "dataset=mfeat", "dataset.train_size=60", "trainer.max_epochs=2"]
-PAGE = "# Page\n\nby hand\n\n<!-- table -->\nold\n<!-- /table -->\n\nafter\n"
 SWEEP = {
     "noise": {
         "draws": 3,
@@ -58,56 +41,43 @@ SWEEP = {
 
 
 @pytest.fixture(scope="module")
-def load():
-    """Modules of the experiment, by name; those of other experiments have some names in common."""
-    threads = torch.get_num_threads()
-    with pytest.MonkeyPatch.context() as patch:
-        for name in OWN:
-            patch.delitem(sys.modules, name, raising=False)
-        patch.setattr(sys, "path", [str(FOLDER), *sys.path])
-        yield importlib.import_module
-        for name in OWN:
-            sys.modules.pop(name, None)
-    torch.set_num_threads(threads)
+def measured(answered, tmp_path_factory):
+    """A folder in which the tiny sweep was run."""
+    return answered("approximation", SWEEP, tmp_path_factory.mktemp("questions"))
 
 
 @pytest.fixture(scope="module")
-def measured(load, tmp_path_factory):
-    """A folder in which the tiny sweep was run."""
-    folder = tmp_path_factory.mktemp("approximation")
-    (folder / "sweep.yaml").write_text(yaml.safe_dump(SWEEP, sort_keys=False), encoding="utf-8")
-    (folder / "README.md").write_text(PAGE, encoding="utf-8")
-    load("run").main(["--folder", str(folder)])
-    return folder
+def noise(measure):
+    return measure("approximation").noise
 
 
-def test_a_run_broken_off_is_taken_up_and_gives_the_same(load, measured, tmp_path):
-    folder = shutil.copytree(measured, tmp_path / "copy")
+def test_what_is_missing_is_measured_and_gives_the_same(answered, measured, copied):
+    folder = copied(measured)
     results = folder / "results.jsonl"
     whole = results.read_bytes()
     assert len(whole.splitlines()) == 6
-    results.write_bytes(whole[:-40])  # as a kill leaves it
-    load("run").main(["--folder", str(folder)])
+    results.write_bytes(b"".join(whole.splitlines(keepends=True)[1:-1]))
+    answered("approximation", SWEEP, folder.parent)
     assert results.read_bytes() == whole
     page = (folder / "README.md").read_text(encoding="utf-8")
     assert page == (measured / "README.md").read_text(encoding="utf-8")
-    assert page.startswith("# Page\n\nby hand\n")
+    assert page.startswith("# Tiny\n\nby hand\n")
     assert page.endswith("\n\nafter\n")
-    assert "old" not in page
+    assert "yesterday" not in page
     assert (folder / "figure.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_changed_settings_are_measured_anew_and_others_are_not(load, measured, tmp_path):
-    folder = shutil.copytree(measured, tmp_path / "copy")
-    before = (folder / "results.jsonl").read_text(encoding="utf-8")
+def test_changed_settings_are_measured_anew_and_others_are_not(answered, measured, copied):
+    folder = copied(measured)
+    before = (folder / "results.jsonl").read_text(encoding="utf-8").splitlines()
     changed = json.loads(json.dumps(SWEEP))
     changed["orders"]["rules"]["strong_first"].append("method.ema=0.5")
-    (folder / "sweep.yaml").write_text(yaml.safe_dump(changed, sort_keys=False), encoding="utf-8")
-    load("run").main(["--folder", str(folder)])
-    after = (folder / "results.jsonl").read_text(encoding="utf-8")
-    assert after.startswith(before)
-    new = [json.loads(line) for line in after[len(before) :].splitlines()]
+    answered("approximation", changed, folder.parent)
+    after = (folder / "results.jsonl").read_text(encoding="utf-8").splitlines()
+    assert len(after) == len(before)
+    new = [json.loads(line) for line in after if line not in before]
     assert [(x["rule"], x["seed"]) for x in new] == [("strong_first", 0), ("strong_first", 1)]
+    assert len([*(folder.parent / "runs" / "approximation").iterdir()]) == 2
 
 
 def test_lines_hold_what_the_page_tells(measured):
@@ -127,7 +97,7 @@ def test_lines_hold_what_the_page_tells(measured):
 
 def test_the_best_epoch_is_that_of_the_checkpoint(load, tmp_path):
     given = [*SMALL, "trainer.max_epochs=5", "seed=3", "method.supervise=sequential"]
-    ours = load("trained").trained(given).module
+    ours = load("engine.trained").trained(given).module
     with initialize_config_dir(str(conf_dir()), version_base="1.3"):
         cfg = compose("train", [*given, "trainer.accelerator=cpu", "callbacks.console=null"])
     validate(cfg)
@@ -142,29 +112,29 @@ def test_the_best_epoch_is_that_of_the_checkpoint(load, tmp_path):
     assert all(torch.equal(a, b) for a, b in pairs)
 
 
-def test_worths_are_those_of_the_report(load):
-    run = load("trained").trained(SMALL)
-    worths = load("noise").worths(run, run.datamodule.test_dataloader())
+def test_worths_are_those_of_the_report(load, noise):
+    run = load("engine.trained").trained(SMALL)
+    worths = noise.worths(run, run.datamodule.test_dataloader())
     report = run.module.test_report
     torch.testing.assert_close(worths["accuracy"].mean(0), report.values["accuracy"])
     torch.testing.assert_close(-worths["nll"].mean(0), report.values["nll"], rtol=0, atol=1e-6)
 
 
-def test_scores_of_estimates_by_hand(load):
+def test_scores_of_estimates_by_hand(noise):
     truth = torch.tensor([0.1, 0.2, 0.4]).double()
     drawn = torch.tensor([[0.2, 0.1, 0.4], [0.1, 0.1, 0.4]]).double()
-    found = load("noise").scores(drawn, truth)
+    found = noise.scores(drawn, truth)
     assert found["mse"] == pytest.approx(0.03 / 6)
     # means of errors: .05, -.1, 0; their variances over 2 draws: .005, 0, 0
     assert found["bias2"] == pytest.approx((0.05**2 - 0.005 / 2 + 0.1**2) / 3)
     assert found["tau"] == pytest.approx(((3 - 2) / 3 + 2 / 3) / 2)  # a tie is no order
     assert found["weakest"] == pytest.approx((0 + 1 / 2) / 2)  # and is broken by lot
-    assert load("noise").scores(drawn[:1], truth)["bias2"] is None
+    assert noise.scores(drawn[:1], truth)["bias2"] is None
 
 
-def test_whole_part_without_replacement_is_one_draw(load):
+def test_whole_part_without_replacement_is_one_draw(noise):
     phi = torch.rand(40, 3, generator=torch.Generator().manual_seed(0)).double()
-    found = list(load("noise").by_samples(phi, phi.mean(0), [10, "all"], range(5), replace=False))
+    found = list(noise.by_samples(phi, phi.mean(0), [10, "all"], range(5), replace=False))
     assert [x["n"] for x in found] == [10, 40]
     assert found[0]["mse"] > 0
     assert found[1]["mse"] == pytest.approx(0)
@@ -172,25 +142,15 @@ def test_whole_part_without_replacement_is_one_draw(load):
 
 
 def test_intervals_and_marks(load):
-    spread = load("spread")
+    spread = load("engine.spread")
     mean, low, high = spread.interval([1.0, 2.0, 3.0])
     assert (mean, low, high) == (2.0, 1.0, 3.0)
     assert spread.interval([4.0, 4.0], spread.root) == (2.0, 2.0, 2.0)
     assert spread.ratio([4.0, 4.0], [1.0, 1.0]) == (2.0, 2.0, 2.0)
     assert float(spread.root(-4.0)) == -2.0
     assert spread.told((0.5, 0.25, 1.0), 1, 100, sign=True) == "+50.0 (+25.0 to +100.0)"
-    with pytest.raises(ValueError, match="lacks the marks"):
-        spread.replaced("no marks", "part")
 
 
-def test_committed_results_are_whole_and_the_page_is_theirs(load):
-    run, page = load("run"), load("approximation_page")
-    settings = yaml.safe_load((FOLDER / "sweep.yaml").read_text(encoding="utf-8"))
-    wanted = [cell for cell, _ in run.cells(settings)]
-    lines = load("cells").known(FOLDER / "results.jsonl", wanted)
-    assert len(lines) == len(wanted)
-    parts = page.parted(lines)
-    readme = (FOLDER / "README.md").read_text(encoding="utf-8")
-    assert readme == load("spread").replaced(readme, page.tables(*parts))
-    assert (FOLDER / "results.jsonl").stat().st_size < 400_000
-    assert not any(math.isnan(x["edm"]) for x in parts[1])
+def test_committed_results_are_whole_and_the_page_is_theirs(committed):
+    lines = committed("approximation")
+    assert not any(math.isnan(x["edm"]) for x in lines if x["part"] == "orders")

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
 import json
-import sys
 from pathlib import Path
 
 import made_up
 import pytest
 import yaml
+from made_up import README
 
 from mmeq.errors import MmeqError
 
-EXPERIMENTS = Path(__file__).parents[2] / "experiments"
-README = "# Tiny\n\nby hand\n\n<!-- results -->\nyesterday\n<!-- /results -->\n\nafter\n"
 TINY = {
     "question": "Does it run?",
     "reference": "joint",
@@ -39,14 +35,6 @@ TINY = {
         "alone": ["method=unimodal", "method.modality=m1", "fusion=late"],
     },
 }
-
-
-@pytest.fixture(scope="module")
-def load():
-    """Modules of experiments/, by name."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys, "path", [str(EXPERIMENTS), *sys.path])
-        yield importlib.import_module
 
 
 @pytest.fixture
@@ -118,12 +106,12 @@ def test_what_is_wrong_in_a_sweep_is_said(read, changed, told):
     assert told in str(error.value)
 
 
-def test_an_unknown_question_and_one_that_is_not_this_engines(load):
-    read = load("engine.sweep").read
+def test_an_unknown_question_and_data_that_one_does_not_take(load):
+    question_of, here = load("run").question_of, load("engine.sweep").HERE
     with pytest.raises(MmeqError, match="no question 'oder'; did you mean 'order'"):
-        read("oder")
-    with pytest.raises(MmeqError, match=r"python .*approximation/run\.py"):
-        read("approximation")
+        question_of("oder", [], here)
+    with pytest.raises(MmeqError, match=r"no data of your own; .* approximation/sweep\.yaml"):
+        question_of("approximation", ["dataset=mfeat"], here)
 
 
 def test_data_of_ones_own(load):
@@ -149,7 +137,7 @@ def test_other_options_are_another_folder_and_a_stale_line(load, read, tmp_path)
     jobs = read().jobs()
     assert len({job.folder(tmp_path) for job in jobs}) == len(jobs)
     line = bare(before)
-    assert lines.key(line) == before.key != after.key
+    assert lines.run_key(line) == before.key != after.key
 
 
 def bare(job) -> dict:
@@ -170,8 +158,8 @@ def test_lines_are_written_in_order_and_dropped_where_no_job_asks(load, read, tm
     ("second", "told"),
     [
         ('{"table": ', "line 2 is damaged"),
-        ('{"dataset": "mfeat", "seed": 0}', "line 2 is no run of a sweep, it lacks table, row"),
-        ("[1]", "line 2 is no run of a sweep"),
+        ('{"dataset": "mfeat", "seed": 0}', "line 2 is none of this question, it lacks table, row"),
+        ("[1]", "line 2 is none of this question"),
     ],
 )
 def test_a_line_of_something_else_is_named(load, read, tmp_path, second, told):
@@ -224,20 +212,6 @@ def test_only_what_is_between_the_marks_is_written(load, tmp_path):
     assert "new" not in readme.read_text(encoding="utf-8")
 
 
-@pytest.fixture(scope="module")
-def command(warm):
-    """Runs `experiments/run.py` in a fork of a process that has imported everything."""
-
-    def call(*arguments: object, cwd: Path, before: str = "") -> object:
-        code = (
-            f"import runpy, sys\nsys.path.insert(0, {str(EXPERIMENTS)!r})\n{before}\n"
-            f"runpy.run_path({str(EXPERIMENTS / 'run.py')!r}, run_name='__main__')"
-        )
-        return warm.code(code, *arguments, "--jobs", "1", cwd=cwd)
-
-    return call
-
-
 def test_a_question_is_run_once_and_what_fails_is_told(question, command, load, tmp_path):
     """Runs in earnest: two rows, two splits; then nothing; then a row that cannot run."""
     folder, given = tmp_path / "tiny", ("tiny", "--questions", tmp_path)
@@ -260,7 +234,7 @@ def test_a_question_is_run_once_and_what_fails_is_told(question, command, load, 
     assert not [*tmp_path.rglob("seed-*.txt")]
     for line in kept:  # so that the lines that the pages are tested on are like real ones
         job = next(j for j in load("engine.sweep").read("tiny", questions=tmp_path).jobs()
-                   if j.key == load("engine.lines").key(line))  # fmt: skip
+                   if j.key == load("engine.lines").run_key(line))  # fmt: skip
         made = made_up.line(job, line["modalities"], history=True)
         assert shape(made) == shape(line)
 

@@ -2,31 +2,12 @@
 
 from __future__ import annotations
 
-import importlib
 import json
-import shutil
-import sys
-from pathlib import Path
 
 import pytest
-import torch
-import yaml
 
 from mmeq.inference.orders import antithetic_orders
 
-EXPERIMENTS = Path(__file__).parents[2] / "experiments"
-FOLDER = EXPERIMENTS / "modalities"
-OWN = (
-    "run",
-    "strategies",
-    "times",
-    "modalities_page",
-    "modalities_figure",
-    "trained",
-    "spread",
-    "cells",
-)
-PAGE = "# Page\n\n<!-- table -->\nold\n<!-- /table -->\n\nafter\n"
 SMALL = ["fusion=memory", "dataset=synthetic", "dataset.samples=200", "trainer.max_epochs=2"]
 MFEAT = ["dataset=mfeat", "dataset.train_size=60", "trainer.max_epochs=1"]
 SWEEP = {
@@ -57,43 +38,24 @@ SWEEP = {
 
 
 @pytest.fixture(scope="module")
-def load():
-    """Modules of the experiment, by name; those of other experiments have some names in common."""
-    threads = torch.get_num_threads()
-    with pytest.MonkeyPatch.context() as patch:
-        for name in OWN:
-            patch.delitem(sys.modules, name, raising=False)
-        ours = [str(FOLDER), str(EXPERIMENTS / "approximation")]
-        patch.setattr(sys, "path", [*ours, *sys.path])
-        yield importlib.import_module
-        for name in OWN:
-            sys.modules.pop(name, None)
-    torch.set_num_threads(threads)
-
-
-@pytest.fixture(scope="module")
-def measured(load, tmp_path_factory):
+def measured(answered, tmp_path_factory):
     """A folder in which the tiny sweep was run."""
-    folder = tmp_path_factory.mktemp("modalities")
-    (folder / "sweep.yaml").write_text(yaml.safe_dump(SWEEP, sort_keys=False), encoding="utf-8")
-    (folder / "README.md").write_text(PAGE, encoding="utf-8")
-    load("run").main(["--folder", str(folder)])
-    return folder
+    return answered("modalities", SWEEP, tmp_path_factory.mktemp("questions"))
 
 
 def lines_of(folder):
     return [json.loads(x) for x in (folder / "results.jsonl").read_text().splitlines()]
 
 
-def test_what_is_finished_is_not_measured_again(load, measured, tmp_path):
-    folder = shutil.copytree(measured, tmp_path / "copy")
+def test_what_is_finished_is_not_measured_again(answered, measured, copied):
+    folder = copied(measured)
     whole = (folder / "results.jsonl").read_bytes()
-    (folder / "results.jsonl").write_bytes(whole + b'{"part": "strat')  # as a kill leaves it
-    load("run").main(["--folder", str(folder)])
+    answered("modalities", SWEEP, folder.parent)
+    assert not (folder.parent / "runs").exists()
     assert (folder / "results.jsonl").read_bytes() == whole
     page = (folder / "README.md").read_text(encoding="utf-8")
     assert "| synthetic | 4 |" in page
-    assert "old" not in page
+    assert "yesterday" not in page
     assert (folder / "figure.png").read_bytes().startswith(b"\x89PNG")
 
 
@@ -113,10 +75,12 @@ def test_strategies_are_compared_with_all_orders_or_with_many(measured):
     assert set(found) == {(3, "synthetic"), (4, "synthetic"), (2, "mfeat")}
 
 
-def test_few_orders_are_the_first_of_many(load):
+def test_few_orders_are_the_first_of_many(measure):
     many = antithetic_orders(7, 64, 5)
     assert antithetic_orders(7, 8, 5) == many[:8]
-    made = load("strategies").strategies(range(7), 5, {**SWEEP["strategies"], "reference": 64})
+    made = measure("modalities").strategies.strategies(
+        range(7), 5, {**SWEEP["strategies"], "reference": 64}
+    )
     assert made["sampled 8"].orders == many[:8]
     assert made["sampled 2"].orders == many[:2]
     assert made["adaptive 8"].options.certainty == 2.0
@@ -132,12 +96,12 @@ def test_times_are_ratios_to_one_pass(measured):
     assert set(line["seconds"]) == {"pass", "joint", "shapley"}
 
 
-def test_spread_is_median_and_range_of_pairs(load):
-    assert load("times").spread([2.0, 6.0, 9.0], [1.0, 2.0, 9.0]) == [2.0, 1.0, 3.0]
+def test_spread_is_median_and_range_of_pairs(measure):
+    assert measure("modalities").times.spread([2.0, 6.0, 9.0], [1.0, 2.0, 9.0]) == [2.0, 1.0, 3.0]
 
 
-def test_comparisons_are_paired_and_those_with_itself_left_out(load):
-    page = load("modalities_page")
+def test_comparisons_are_paired_and_those_with_itself_left_out(measure):
+    page = measure("modalities").modalities_page
     runs = [
         {
             "data": "d", "modalities": 3, "seed": seed, "split": 0,
@@ -160,12 +124,5 @@ def test_comparisons_are_paired_and_those_with_itself_left_out(load):
     assert page.by_seed(runs, "sampled 8", page.gaps) == []
 
 
-def test_committed_results_are_whole_and_the_page_is_theirs(load):
-    settings = yaml.safe_load((FOLDER / "sweep.yaml").read_text(encoding="utf-8"))
-    wanted = [cell for cell, _ in load("run").cells(settings)]
-    lines = load("cells").known(FOLDER / "results.jsonl", wanted)
-    assert len(lines) == len(wanted)
-    page = load("modalities_page")
-    readme = (FOLDER / "README.md").read_text(encoding="utf-8")
-    assert readme == load("spread").replaced(readme, page.tables(*page.parted(lines)))
-    assert (FOLDER / "results.jsonl").stat().st_size < 400_000
+def test_committed_results_are_whole_and_the_page_is_theirs(committed):
+    committed("modalities")

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
 import re
-import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -27,27 +25,18 @@ OWN = ["dataset=mfeat", "dataset.modalities=[fou,mor]"]
 
 
 @pytest.fixture(scope="module")
-def engine():
-    """Has experiments/ on the path; gives what reads sweeps and what loads a question's page."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys, "path", [str(EXPERIMENTS), *sys.path])
-        from engine import figure, page, sweep
+def engine(load):
+    """Gives what reads sweeps and what loads a question's page."""
+    figure, page, runs = (load(f"engine.{name}") for name in ("figure", "page", "runs"))
+    default = SimpleNamespace(
+        text=lambda kept, sweep: page.tables(kept, sweep.reference),
+        figure=lambda kept, sweep: figure.dots(kept, sweep.reference),
+    )
 
-        default = SimpleNamespace(
-            text=lambda kept, sweep: page.tables(kept, sweep.reference),
-            figure=lambda kept, sweep: figure.dots(kept, sweep.reference),
-        )
+    def own(question: str):
+        return runs.module_of(EXPERIMENTS / question, "page") or default
 
-        def own(question: str):
-            path = EXPERIMENTS / question / "page.py"
-            if not path.is_file():
-                return default
-            spec = importlib.util.spec_from_file_location(f"page_of_{question}", path)
-            module = importlib.util.module_from_spec(spec)
-            spec.loader.exec_module(module)
-            return module
-
-        yield sweep.read, own
+    return load("engine.sweep").read, own
 
 
 def lines(sweep, lacking=()) -> list[dict]:

@@ -17,8 +17,6 @@ Interval = tuple[float, float, float]
 """Estimate, and the ends of its 95 % interval."""
 
 DRAWS = 10_000
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
-"""Okabe and Ito's, which the colour-blind tell apart."""
 
 
 @lru_cache
@@ -76,22 +74,3 @@ def told(found: Interval, digits: int = 2, scale: float = 1.0, sign: bool = Fals
     """Estimate (low to high)."""
     mean, low, high = (f"{scale * x:{'+' if sign else ''}.{digits}f}" for x in found)
     return f"{mean} ({low} to {high})"
-
-
-def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A table in Markdown."""
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
-
-
-def replaced(page: str, part: str) -> str:
-    """A page whose part between the marks is exchanged.
-
-    Raises:
-        ValueError: if the page has no marks.
-    """
-    before, mark, rest = page.partition("<!-- table -->")
-    _, end, after = rest.partition("<!-- /table -->")
-    if not mark or not end:
-        raise ValueError("README.md lacks the marks <!-- table --> and <!-- /table -->")
-    return f"{before}{mark}\n\n{part}\n\n{end}{after}"
