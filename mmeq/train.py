@@ -44,7 +44,7 @@ def single(cfg: DictConfig) -> float:
             held.enter_context(hold.held(run_dir))
             overrides = cli.given_overrides()
             cfg = runs.resumed(runs.anchored(cfg), overrides)
-            validate(cfg)
+            validate(cfg, begun=resume)
             cli.refuse_impossible_launch(cfg.trainer)
             if not resume:
                 runs.check_free(run_dir)

@@ -251,6 +251,12 @@ def test_mistakes_in_an_evaluation(inside, options, said):
         task(evaluate)(composed("eval", "run=fused", "accelerator=cpu", *options))
 
 
+def test_a_choice_of_orders_is_refused_for_a_run_without_order(inside):
+    given = ("run=alone/fou", "accelerator=cpu", "inference=cyclic")
+    with pytest.raises(MmeqError, match=r"inference=cyclic changes nothing.* \(Late\) has no order"):
+        task(evaluate)(composed("eval", *given))
+
+
 @pytest.mark.parametrize(
     ("options", "said"),
     [

@@ -18,14 +18,21 @@ EPOCHS = 1000
 """Most steps of a schedule that are tried out."""
 
 
-def combinations(tree: Tree) -> list[str]:
-    """Return what cannot work in a configuration whose names and types are right."""
+def combinations(tree: Tree, *, begun: bool = False) -> list[str]:
+    """Return what cannot work in a configuration whose names and types are right.
+
+    Args:
+        tree: the configuration.
+        begun: see `mmeq.config.validate.validate`.
+    """
     problems = [*ranges(tree), *hardware(tree["trainer"])]
     if problems:  # what is built below would fall over these numbers
         return problems
     dataset = dry(problems, "dataset", lambda: instantiate(tree["dataset"], **roots(tree)))
     if dataset is not None:
         problems += modalities(tree, dataset)
+    if not begun:
+        problems += inference(tree)
     problems += optimizer(tree)
     return problems
 
@@ -144,6 +151,22 @@ def modalities(tree: Tree, dataset: Any) -> list[str]:  # noqa: ANN401
         lambda: instantiate(tree["fusion"], modalities=count, dim=dim, classes=2, prior=prior),
     )
     return problems
+
+
+def inference(tree: Tree) -> Iterator[str]:
+    """Find a choice of orders where none is looked at: every strategy would answer alike."""
+    given = tree["inference"]
+    method, fusion = (resolve(tree[group]["_target_"]) for group in ("method", "fusion"))
+    why = None
+    if not getattr(method, "uses_fusion", True):
+        why = f"the method ({method.__name__}) answers by heads of its own: give inference=auto"
+    elif not getattr(fusion, "ordered", True):
+        why = (
+            f"the fusion ({fusion.__name__}) has no order: give inference=auto, or a fusion that "
+            "has one, such as fusion=memory"
+        )
+    if why is not None and given != "auto":
+        yield f"inference={given} changes nothing, since {why}"
 
 
 def absence(tree: Tree, names: tuple[str, ...]) -> list[str]:

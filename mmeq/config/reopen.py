@@ -101,7 +101,7 @@ def trained_config(folder: Path, options: DictConfig, option: str = "run") -> Di
         if options.get(key) is not None:
             trained[key] = options[key]
     trained = runs.anchored(trained)
-    validate(trained)
+    validate(trained, begun=options.get("inference") is None)
     skip_first_weights(trained)
     if options.get("model_root") is not None:
         find_models(trained, Path(str(options.model_root)))

@@ -19,11 +19,12 @@ Tree = dict[str, Any]
 SPECIAL = {"_target_"}
 
 
-def validate(cfg: DictConfig | Tree) -> None:
+def validate(cfg: DictConfig | Tree, *, begun: bool = False) -> None:
     """Check a configuration: names, types, missing keys, impossible combinations.
 
     Args:
         cfg: as composed from ``conf/train.yaml`` and the overrides.
+        begun: it is that of a run folder; what changed nothing then is no mistake now.
 
     Raises:
         MmeqError: lists everything that is wrong, each with what would be right.
@@ -38,7 +39,7 @@ def validate(cfg: DictConfig | Tree) -> None:
     if not problems:  # combinations presume that each option is right by itself
         from mmeq.config.combinations import combinations
 
-        problems += combinations(tree)
+        problems += combinations(tree, begun=begun)
     if problems:
         unique = list(dict.fromkeys(problems))
         if len(unique) == 1:

@@ -56,6 +56,12 @@ def test_the_default_is_valid():
         (["method.weight=much"], "give a number"),
         (["fusion=memory", "fusion.cell=residul"], "did you mean 'residual'"),
         (["inference=hybird"], "did you mean 'hybrid'"),
+        (
+            ["fusion=concat", "inference=sampled"],
+            "inference=sampled changes nothing, since the fusion (Concat) has no order: give "
+            "inference=auto, or a fusion that has one, such as fusion=memory",
+        ),
+        (["method=mla", "inference=router"], "the method (Mla) answers by heads of its own"),
         (["strategy.orders=7"], "strategy.orders=7: orders are drawn in pairs"),
         (["strategy.certainty=-1"], "strategy.certainty=-1"),
         (["strategy.confidence=entropi"], "did you mean 'entropy'"),
@@ -109,6 +115,13 @@ def test_the_default_is_valid():
 )
 def test_mistakes(overrides, said):
     assert said in complaint(*overrides)
+
+
+def test_a_choice_that_changes_nothing_is_not_held_against_a_run_that_is_there():
+    cfg = configuration("fusion=concat", "inference=hybrid")
+    validate(cfg, begun=True)
+    with pytest.raises(MmeqError, match="inference=hybrid changes nothing"):
+        validate(cfg)
 
 
 def test_all_mistakes_are_told_together():

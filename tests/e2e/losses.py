@@ -36,7 +36,7 @@ OTHERS: dict[str, list[str]] = {
     "lstm": [*MEMORY, "fusion.cell=lstm", "fusion.align=none", "fusion.keep=false"],
     "memory alone": [*MEMORY, "fusion.readout=memory", "fusion.inherit=true"],
     "five, one order": [*MEMORY, *MANY],
-    "five, cyclic, joint": [*MANY, "method=joint", "inference=cyclic"],
+    "five, cyclic, joint": ["method=joint", "fusion=memory", *MANY, "inference=cyclic"],
     "five, sampled": [*MEMORY, *MANY, "inference=sampled"],
 }
 MEDIA: dict[str, list[str]] = {"emoji": MEMORY, "emoji, gaps": [*MEMORY, "missing={image:0.5}"]}
