@@ -252,9 +252,9 @@ def test_mistakes_in_an_evaluation(inside, options, said):
 
 
 def test_a_choice_of_orders_is_refused_for_a_run_without_order(inside):
-    given = ("run=alone/fou", "accelerator=cpu", "inference=cyclic")
-    with pytest.raises(MmeqError, match=r"inference=cyclic changes nothing.* \(Late\) has no order"):
-        task(evaluate)(composed("eval", *given))
+    cfg = composed("eval", "run=alone/fou", "accelerator=cpu", "inference=cyclic")
+    with pytest.raises(MmeqError, match=r"=cyclic changes nothing, .* \(Late\) has no order"):
+        task(evaluate)(cfg)
 
 
 @pytest.mark.parametrize(

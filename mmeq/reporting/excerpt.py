@@ -9,13 +9,12 @@ from typing import Any
 from mmeq.errors import MmeqError
 from mmeq.files import read_jsonl
 from mmeq.reporting.answers import calibration, confusion, ece, read_answers
-from mmeq.reporting.runs import HISTORY, Run
+from mmeq.reporting.runs import HISTORY, Run, figures
 
 NAMED = 10
 """A confusion matrix of more classes than this is not kept."""
 WHOLE = 4
 """Of more modalities than this, not every coalition is kept."""
-FIGURES = ("accuracy", "macro_f1", "nll", "edm")
 
 
 def facts(run: Run, results: Mapping[str, Any]) -> dict[str, Any]:
@@ -50,15 +49,6 @@ def facts(run: Run, results: Mapping[str, Any]) -> dict[str, Any]:
         "probe": {name: found["accuracy"] for name, found in results.get("probe", {}).items()},
         "strategies": strategies(results.get("strategies", {})),
     }
-
-
-def figures(entry: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:
-    """Return the numbers of a game report without their intervals; nothing of none."""
-    if not entry:
-        return {}
-    told: dict[str, Any] = {name: entry[name]["value"] for name in FIGURES}
-    told["proper_mean"] = entry["proper_mean"]
-    return {**told, "phi": {name: entry["phi"][name]["value"] for name in names}}
 
 
 def coalitions(values: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:

@@ -9,17 +9,8 @@ from typing import Any
 
 from mmeq.errors import MmeqError
 from mmeq.reporting.answers import BINS
-from mmeq.reporting.excerpt import FIGURES, answered, epochs, facts
-from mmeq.reporting.runs import (
-    RESULTS,
-    Run,
-    number,
-    read_config,
-    read_run,
-    removals,
-    seedless,
-    split_of,
-)
+from mmeq.reporting.excerpt import answered, epochs, facts
+from mmeq.reporting.runs import RESULTS, Run, made, number, read_config, read_run
 
 DIGITS = 5
 """Significant digits of what is kept."""
@@ -55,10 +46,10 @@ def keep(
     config = read_config(folder)
     run = read_run(folder, config)
     results = json.loads((folder / RESULTS).read_text(encoding="utf-8"))
-    made = {"table": table, "row": row, "options": list(options)}
+    named = {"table": table, "row": row, "options": list(options)}
     past = epochs(folder, run.modalities) if history else None
     try:
-        line = {**made, **facts(run, results), **answered(folder), "history": past}
+        line = {**named, **facts(run, results), **answered(folder), "history": past}
     except KeyError as error:
         raise MmeqError(f"{folder / RESULTS} is damaged: it lacks {error.args[0]!r}") from error
     except (ValueError, TypeError, AttributeError) as error:
@@ -144,32 +135,19 @@ def run_of(line: Mapping[str, Any], place: Path) -> Run:
         raise ValueError(f"it is no kept run, it lacks {', '.join(lacking)}")
     test, names = line["test"], tuple(map(str, line["modalities"]))
     check(line, names)
-    memory = line.get("memory") or {}
-    numbers = {name: number(test[name]) for name in FIGURES}
-    numbers |= {"missing": number(test["proper_mean"]), "ece": number(line.get("ece"))}
-    numbers |= {"seconds": number(line.get("seconds")), "memory": number(memory.get("peak_mb"))}
-    if numbers["accuracy"] is None:
-        raise ValueError("test.accuracy is no number")
     hardware = line.get("hardware")
     options = dict(str(text).partition("=")[::2] for text in line.get("options", ()))
-    return Run(
-        folder=place,
-        dataset=str(line["dataset"]),
-        protocol=seedless(str(line["protocol"])),
-        method=str(line["method"]),
-        fusion=str(line["fusion"]),
+    return made(
+        place,
+        line,
+        test,
+        seconds=line.get("seconds"),
+        ece=line.get("ece"),
         alone=line.get("alone"),
-        modalities=names,
-        replicate=(line["seed"], split_of(line)),
         options={**options, "dataset.fractions": line.get("fractions")},
-        numbers=numbers,
-        without=removals(names, {key: {"accuracy": v} for key, v in test["values"].items()}),
         game=str(line["game"]),
-        phi={name: number(test["phi"][name]) for name in names},
-        empty=number(line.get("empty")),
-        memory_kind=memory.get("kind"),
+        empty=line.get("empty"),
         hardware=None if hardware is None else tuple(hardware),
-        epochs=line.get("epochs"),
         table=str(line["table"]),
         row=str(line["row"]),
         kept=line,

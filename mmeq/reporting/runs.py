@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,8 @@ from mmeq.reporting.options import flatten
 CONFIG, RESULTS, HISTORY = "config.yaml", "results.json", "history.jsonl"
 ENVIRONMENT = "environment.json"
 HARDWARE = ("device", "device_name", "processor", "threads", "devices")
+FIGURES = ("accuracy", "macro_f1", "nll", "edm")
+"""Of a game report, beside φ and the mean over proper coalitions."""
 LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 Replicate = tuple[Any, Any]
 """(seed, split): runs of two methods that share it are a pair."""
@@ -111,39 +113,83 @@ def read_run(folder: Path, config: Mapping[str, Any]) -> Run:
         test, names = results["test"], tuple(map(str, results["modalities"]))
         values, game = test["values"], str(test["game"])
         seconds, epochs = number(results.get("seconds")), results.get("epochs")
-        memory = results.get("memory") or {}
-        numbers = {metric: number(test[metric]["value"]) for metric in ("accuracy", "macro_f1")}
-        numbers |= {metric: number(test[metric]["value"]) for metric in ("nll", "edm")}
         answers = read_answers(folder)
-        numbers["ece"] = ece(calibration(answers)) if answers else None
-        numbers["missing"] = number(test["proper_mean"])
-        numbers["seconds"] = seconds / epochs if seconds is not None and epochs else None
-        numbers["memory"] = number(memory.get("peak_mb"))
-        if numbers["accuracy"] is None:
-            raise ValueError("test.accuracy is no number")
-        return Run(
-            folder=folder,
-            dataset=str(results["dataset"]),
-            protocol=seedless(str(results["protocol"])),
-            method=str(results["method"]),
-            fusion=str(results["fusion"]),
+        accuracies = {coalition: found["accuracy"] for coalition, found in values.items()}
+        return made(
+            folder,
+            results,
+            {**figures(test, names), "values": accuracies},
+            seconds=seconds / epochs if seconds is not None and epochs else None,
+            ece=ece(calibration(answers)) if answers else None,
             alone=alone(config),
-            modalities=names,
-            replicate=(results["seed"], split_of(results)),
             options=flatten(config),
-            numbers=numbers,
-            without=removals(names, values),
             game=game,
-            phi={name: number(test["phi"][name]["value"]) for name in names},
-            empty=number(values.get("none", {}).get(game)),
-            memory_kind=memory.get("kind"),
+            empty=values.get("none", {}).get(game),
             hardware=hardware(folder / ENVIRONMENT),
-            epochs=epochs,
         )
     except KeyError as error:
         raise MmeqError(f"{path} is damaged: it lacks {error.args[0]!r}") from error
     except (ValueError, TypeError, AttributeError) as error:  # JSONDecodeError is a ValueError
         raise MmeqError(f"{path} is damaged: {error}") from error
+
+
+def made(
+    place: Path,
+    told: Mapping[str, Any],
+    test: Mapping[str, Any],
+    *,
+    seconds: Any,  # noqa: ANN401 - a JSON value
+    ece: Any,  # noqa: ANN401 - a JSON value
+    empty: Any,  # noqa: ANN401 - a JSON value
+    **others: Any,  # noqa: ANN401 - fields of the run
+) -> Run:
+    """Return a run of what its results, or a line of them, tell.
+
+    Args:
+        place: its folder, or file and line.
+        told: what both call by the same names.
+        test: as `figures` gives it, with ``values``: accuracy by coalition.
+        seconds: an epoch.
+        ece: of the test part.
+        empty: value of the empty coalition.
+        others: the other fields of the run.
+
+    Raises:
+        KeyError: for what is lacking.
+        ValueError: without an accuracy.
+        TypeError: for what is no number.
+    """
+    names, memory = tuple(map(str, told["modalities"])), told.get("memory") or {}
+    numbers = {name: number(test[name]) for name in FIGURES}
+    numbers |= {"missing": number(test["proper_mean"]), "ece": number(ece)}
+    numbers |= {"seconds": number(seconds), "memory": number(memory.get("peak_mb"))}
+    if numbers["accuracy"] is None:
+        raise ValueError("test.accuracy is no number")
+    return Run(
+        folder=place,
+        dataset=str(told["dataset"]),
+        protocol=seedless(str(told["protocol"])),
+        method=str(told["method"]),
+        fusion=str(told["fusion"]),
+        modalities=names,
+        replicate=(told["seed"], split_of(told)),
+        numbers=numbers,
+        without=removals(names, test["values"]),
+        phi={name: number(test["phi"][name]) for name in names},
+        empty=number(empty),
+        memory_kind=memory.get("kind"),
+        epochs=told.get("epochs"),
+        **others,
+    )
+
+
+def figures(entry: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:
+    """Return the numbers of a game report without their intervals; nothing of none."""
+    if not entry:
+        return {}
+    told: dict[str, Any] = {name: entry[name]["value"] for name in FIGURES}
+    told["proper_mean"] = entry["proper_mean"]
+    return {**told, "phi": {name: entry["phi"][name]["value"] for name in names}}
 
 
 def number(value: Any) -> float | None:  # noqa: ANN401 - a JSON value
@@ -197,13 +243,13 @@ def removals(names: Iterable[str], values: Mapping[str, Any]) -> dict[str, float
 
     Args:
         names: modalities, in their order.
-        values: of the coalitions, by name.
+        values: accuracy by coalition.
     """
     names = tuple(names)
     left = {one: "+".join(name for name in names if name != one) for one in names}
     if len(names) < 2 or not all(key in values for key in left.values()):
         return {}
-    found = {one: number(values[key]["accuracy"]) for one, key in left.items()}
+    found = {one: number(values[key]) for one, key in left.items()}
     return {one: value for one, value in found.items() if value is not None}
 
 
