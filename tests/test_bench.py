@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import json
 import math
+import sys
 from pathlib import Path
 
 import pytest
@@ -17,11 +18,16 @@ README = "# Bench\n\nby hand\n\n<!-- bench -->\nold\n<!-- /bench -->\n\nafter\n"
 
 @pytest.fixture
 def bench(monkeypatch):
-    """Modules of the bench, by name."""
+    """Modules of the bench, by name: its `run` is not that of the other experiments."""
     monkeypatch.syspath_prepend(str(BENCH))
+    names = [path.stem for path in BENCH.glob("*.py")]
+    others = {name: sys.modules.pop(name) for name in names if name in sys.modules}
     threads = torch.get_num_threads()
     yield importlib.import_module
     torch.set_num_threads(threads)  # other numbers sum in another order
+    for name in names:
+        sys.modules.pop(name, None)
+    sys.modules.update(others)
 
 
 def test_a_line_has_median_range_and_facts_of_pairs_in_turn(bench):
