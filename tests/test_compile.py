@@ -10,7 +10,13 @@ from mmeq.errors import MmeqError
 
 SHORT = ["dataset.sources=2", "dataset.snr=[4,2]", "dataset.train_size=36"]
 CASES = {
-    "memory": [*SHORT, "fusion=memory", "optim.clip_norm=0.5", "trainer.max_epochs=2"],
+    "memory": [
+        *SHORT,
+        "fusion=memory",
+        "fusion.align=feature",
+        "optim.clip_norm=0.5",
+        "trainer.max_epochs=2",
+    ],
     "gated, joint, gaps": [*SHORT, "method=joint", "fusion=gated", "missing={m0:0.5}"],
 }
 """Few shapes: each is compiled by itself."""

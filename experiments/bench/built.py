@@ -18,7 +18,10 @@ from mmeq.config import Run, build, cli, conf_dir, validate
 
 KEPT = (ShapleyScheduler, ModelCheckpoint)
 """Callbacks that stay: others draw figures, write records and print."""
-SHAPLEY = ("method=shapley", "fusion=memory", "method.pace=step", "method.weigh=equal")
+SHAPLEY = (
+    *("method=shapley", "method.pace=step", "method.weigh=equal", "method.weight=1"),
+    *("fusion=memory", "fusion.gain=1", "fusion.align=feature"),
+)
 """Alternating training as results.json was measured with; then the default."""
 PAIR = (
     "backbone=pretrained",

@@ -60,7 +60,7 @@ SCHEDULES: dict[str, dict[str, int]] = {
 
 What smooths noise over epochs (the window of mslr, the patience of mses) stays as it is.
 """
-SHAPLEY = ("method=shapley", "method.pace=step", "method.weigh=equal")
+SHAPLEY = ("method=shapley", "method.pace=step", "method.weigh=equal", "method.weight=1")
 """As it was measured, before the default changed."""
 FUSIONS = ("concat", "memory", "sum", "gated", "film", "late")
 
@@ -72,8 +72,10 @@ def rows(data: str, epochs: int) -> dict[str, list[str]]:
     """
     modalities = DATA[data][2]
     own = {"joint", "shapley", "unimodal"}
-    out = {f"joint-{fusion}": ["method=joint", f"fusion={fusion}"] for fusion in FUSIONS}
-    out |= {f"shapley-{fusion}": [*SHAPLEY, f"fusion={fusion}"] for fusion in FUSIONS[:2]}
+    fusions = {fusion: [f"fusion={fusion}"] for fusion in FUSIONS}
+    fusions["memory"] += ["fusion.gain=1", "fusion.align=feature"]
+    out = {f"joint-{fusion}": ["method=joint", *given] for fusion, given in fusions.items()}
+    out |= {f"shapley-{fusion}": [*SHAPLEY, *fusions[fusion]] for fusion in FUSIONS[:2]}
     out["default"] = ["method=shapley"]
     out["paper"] = ["experiment=paper"]
     for method in groups()["method"]:

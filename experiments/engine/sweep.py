@@ -133,8 +133,8 @@ class Sweep:
 
 
 def slug(text: str) -> str:
-    """A folder's name."""
-    return "".join(c if c.isalnum() else "_" for c in text)
+    """A folder's name, which needs no quotes as an override."""
+    return "".join(c if c.isascii() and c.isalnum() else "_" for c in text)
 
 
 def known_data(settings: dict[str, Any]) -> dict[str, Data]:

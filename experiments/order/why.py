@@ -43,7 +43,10 @@ from mmeq.methods.base import trained  # noqa: E402
 from mmeq.module import MultimodalModule  # noqa: E402
 
 DATA, SEEDS, SPLITS = ("mfeat150", "noise"), range(5), range(2)
-PINNED = ["fusion=memory", "method.pace=step", "method.weigh=equal"]
+PINNED = [
+    *("fusion=memory", "fusion.gain=1", "fusion.align=feature"),
+    *("method.pace=step", "method.weigh=equal", "method.weight=1"),
+]
 """What was the default when why.json was measured."""
 LOSSES = ("final", "sequential", "unimodal", "prefixes")
 EPOCHS = 5

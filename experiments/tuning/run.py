@@ -60,9 +60,13 @@ SETTINGS: dict[str, dict[str, Any]] = {
     },
 }
 """Setting → options, and for each tuning the learning rates to choose from."""
+ALIGNED = ("fusion.gain=1", "fusion.align=feature")
 METHODS = {
-    "joint": ["method=joint"],
-    "shapley": ["method=shapley", "method.pace=step", "method.weigh=equal"],
+    "joint": ["method=joint", *ALIGNED],
+    "shapley": [
+        *("method=shapley", "method.pace=step", "method.weigh=equal", "method.weight=1"),
+        *ALIGNED,
+    ],
 }
 """Method → options; of alternation those with which results.json was measured."""
 

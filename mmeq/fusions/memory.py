@@ -6,6 +6,7 @@ one depth, Q pairs (before, added), E prefixes at which a coalition ends.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import ClassVar, Literal
 
@@ -47,8 +48,10 @@ class Memory(Fusion):
     - ``cell=lstm``: c ← f⊙c + i⊙tanh(G a), h = o⊙tanh(c), from h = tanh(h_{π_1});
     - ``cell=ungated``: f = i = o = 1 in the residual cell, what the gates are worth.
 
-    Readout [ours]: logits(S) = W·(mean of h over the orders of S) + Σ_{m∈S} W_m h_m + b;
-    ``readout=memory`` leaves the sum away. An absent modality is skipped.
+    Readout [ours]: logits(S) = γ W·(mean of h over the orders of S) + Σ_{m∈S} W_m h_m + b, the W_m
+    from the first weights of concat; ``readout=memory``: W·(mean of h) + b. An absent modality is
+    skipped. Adam moves every weight equally far, however little it matters, so γ < 1 is how much
+    slower the memory learns than the evidence: few samples of additive evidence are not lost on it.
 
     All prefixes of one depth are one batch (`mmeq.fusions.tree`), as are all pairs (i, j): what
     depends on them alone is computed once a pair, so a cell costs one product of [B, D] with
@@ -63,6 +66,7 @@ class Memory(Fusion):
         align: levels of the alignment.
         keep: add the aligned features to the modality's own instead of replacing them.
         readout: ``both`` memory and unimodal evidence, or ``memory`` alone.
+        gain: γ > 0, of the memory beside the evidence.
         inherit: the first modality enters through the cell too, from an initial state c_0, the
             running mean of the final states over all training samples (never per class, which
             would leak labels) [second-hand].
@@ -83,6 +87,7 @@ class Memory(Fusion):
         readout: Literal["both", "memory"] = "both",
         inherit: bool = False,
         threshold: float = 0.5,
+        gain: float = 1.0,
     ) -> None:
         super().__init__(modalities, dim, classes, prior)
         for option, value, known in (
@@ -94,6 +99,8 @@ class Memory(Fusion):
                 raise MmeqError(f"fusion.{option}={value!r}: use {', '.join(known)}")
         if not 0 <= threshold < 1:  # at 1 a sample would not even mix with itself
             raise MmeqError(f"fusion.threshold={threshold}: give a cosine from 0 to below 1")
+        if not 0 < gain < math.inf:
+            raise MmeqError(f"fusion.gain={gain}: give a number above 0")
         self.cell, self.align, self.keep = cell, align, keep
         self.inherit, self.threshold = inherit, threshold
         self.gate_state = nn.Linear(dim, 3 * dim)
@@ -102,8 +109,9 @@ class Memory(Fusion):
         nn.init.ones_(self.gate_state.bias[:dim])
         self.readout_memory = nn.Linear(dim, classes)
         self.evidence_MCD = (
-            linear_init(modalities, classes, dim, dim) if readout == "both" else None
+            linear_init(modalities, classes, dim, modalities * dim) if readout == "both" else None
         )
+        self.gain = gain if readout == "both" else 1.0
         if align != "none":
             self.moments = RunningMoments(modalities, dim)
         if inherit:
@@ -162,7 +170,7 @@ class Memory(Fusion):
 
     def _mean(self, x_MBD: Tensor, corr_QDD: Tensor | None, walk: Walk) -> Tensor:
         """Logits [S, B, C]: the mean over orders, after the readout, which is linear."""
-        logits_EBC = self.readout_memory(self._walk(x_MBD, corr_QDD, walk))
+        logits_EBC = self._read(self._walk(x_MBD, corr_QDD, walk))
         if walk.mean_SE is None:
             logits_SBC = logits_EBC[walk.end_KS[0]]
         else:
@@ -171,8 +179,12 @@ class Memory(Fusion):
 
     def _each(self, x_MBD: Tensor, corr_QDD: Tensor | None, walk: Walk) -> Tensor:
         """Logits [K, S, B, C]."""
-        logits_EBC = self.readout_memory(self._walk(x_MBD, corr_QDD, walk))
+        logits_EBC = self._read(self._walk(x_MBD, corr_QDD, walk))
         return self._with_evidence(logits_EBC[walk.end_KS], x_MBD, walk)
+
+    def _read(self, h_EBD: Tensor) -> Tensor:
+        """γ W h + b: [E, B, C]."""
+        return F.linear(h_EBD, self.gain * self.readout_memory.weight, self.readout_memory.bias)
 
     def _with_evidence(self, logits: Tensor, x_MBD: Tensor, walk: Walk) -> Tensor:
         """Add the additive unimodal evidence to [..., S, B, C]."""

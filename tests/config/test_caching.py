@@ -428,7 +428,7 @@ def test_real_models_train_from_the_cache_as_without_it(tmp_path):
         if not torch.is_tensor(tensor):  # digests of bodies, the method's order
             continue
         # texts are padded with other batch mates, which turns last bits
-        torch.testing.assert_close(tensor, two.state_dict()[name], rtol=1e-5, atol=1e-4)
+        torch.testing.assert_close(tensor, two.state_dict()[name], rtol=1e-4, atol=1e-4)
     assert one.report.phi == pytest.approx(two.report.phi, abs=1e-6)
     again, encoders = made()
     assert len(cached(again, encoders, lambda: tmp_path / "c", device=CPU, fill=False)) == 2

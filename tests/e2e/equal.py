@@ -33,9 +33,11 @@ BASE = (
     "backbone.encoders.vector.dropout=0.0",
     *("optim.optimizer._target_=torch.optim.SGD", "optim.optimizer.lr=0.1", "optim.clip_norm=null"),
 )
-STEP = ["method.pace=step", "method.weigh=equal"]
+STEP = ["method.pace=step", "method.weigh=equal", "method.weight=1"]
 """The paper's steps, which older records were made with; the default method has others."""
-MEMORY = ["fusion=memory", *STEP]
+ALIGNED = ["fusion=memory", "fusion.align=feature", "fusion.gain=1"]
+"""The same of the memory."""
+MEMORY = [*ALIGNED, *STEP]
 METHODS: dict[str, list[str]] = {
     "agm": [],
     "amco": ["method.sigma=0.3"],
@@ -58,7 +60,7 @@ METHODS: dict[str, list[str]] = {
     "opm": ["method.warmup=1", "method.p_exe=1"],
     "pmr": [],
     "reconboost": ["method.alternation=1", "method.rectification=1", "trainer.max_epochs=6"],
-    "shapley": ["fusion=concat"],
+    "shapley": ["fusion=concat", "method.weight=1"],
     "smv": ["method.warmup=1"],
     "umt": [],
     "unimodal": ["method.modality=m0"],
@@ -67,7 +69,7 @@ METHODS: dict[str, list[str]] = {
 FUSIONS: dict[str, list[str]] = {
     "memory": MEMORY,
     "memory, feature and sample": [*MEMORY, "fusion.align=both", "fusion.inherit=true"],
-    "memory, sample, joint": ["method=joint", "fusion=memory", "fusion.align=sample"],
+    "memory, sample, joint": ["method=joint", *ALIGNED, "fusion.align=sample"],
     "late": [*STEP, "fusion=late"],
     "film": [*STEP, "fusion=film"],
     "gated": [*STEP, "fusion=gated", "fusion.absence=token"],

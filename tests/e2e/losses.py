@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from e2e.equal import BASE, BATCH, CASES, MEMORY, STEP, composed, fitted
+from e2e.equal import ALIGNED, BASE, BATCH, CASES, MEMORY, STEP, composed, fitted
 
 from mmeq.config.build import quieten
 from mmeq.module import MultimodalModule
@@ -28,15 +28,16 @@ OTHERS: dict[str, list[str]] = {
     "adamw": [*MEMORY, *ADAMW],
     "adamw, clipped, accumulated": [*MEMORY, *ADAMW, "optim.clip_norm=0.5", "optim.accumulate=2"],
     "joint, adamw": ["method=joint", *ADAMW],
-    "shapley, gaps": ["fusion=concat", *GAPS],
+    "shapley, gaps": ["fusion=concat", "method.weight=1", *GAPS],
     "gaps": [*MEMORY, *GAPS],
     "gaps, joint, concat": ["method=joint", "fusion=concat", *GAPS],
     "gaps, adamw, refresh": [*MEMORY, "method.refresh=true", *GAPS, *ADAMW],
     "concat": [*STEP, "fusion=concat"],
     "lstm": [*MEMORY, "fusion.cell=lstm", "fusion.align=none", "fusion.keep=false"],
+    "default": [],
     "memory alone": [*MEMORY, "fusion.readout=memory", "fusion.inherit=true"],
     "five, one order": [*MEMORY, *MANY],
-    "five, cyclic, joint": ["method=joint", "fusion=memory", *MANY, "inference=cyclic"],
+    "five, cyclic, joint": ["method=joint", *ALIGNED, *MANY, "inference=cyclic"],
     "five, sampled": [*MEMORY, *MANY, "inference=sampled"],
 }
 MEDIA: dict[str, list[str]] = {"emoji": MEMORY, "emoji, gaps": [*MEMORY, "missing={image:0.5}"]}

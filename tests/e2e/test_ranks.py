@@ -52,6 +52,7 @@ def test_a_resumed_run_of_two_ranks_equals_an_uninterrupted_one(warm, tmp_path):
     options = [*QUIET[:-1], "missing=0.3", "optim.accumulate=2", "optim.scheduler.T_max=4"]
     options += [
         "fusion=memory",
+        "fusion.align=feature",
         "fusion.inherit=true",
         "method.order=random",
         "dataset.samples=243",

@@ -5,7 +5,6 @@ import itertools
 
 import pytest
 import torch
-from torch.nn import functional as F
 
 from mmeq.errors import MmeqError
 from mmeq.fusions.attention import Attention
@@ -32,6 +31,8 @@ MAKERS = {
     "memory": Memory,
     "memory-paper": lambda *a: Memory(*a, cell="lstm", align="both", keep=False, readout="memory"),
     "memory-plain": lambda *a: Memory(*a, align="none"),
+    "memory-slow": lambda *a: Memory(*a, gain=0.25),
+    "memory-alone-slow": lambda *a: Memory(*a, readout="memory", gain=0.25),  # γ is not in it
     "memory-ungated": lambda *a: Memory(*a, cell="ungated"),
     "memory-inherit": lambda *a: Memory(*a, inherit=True),
 }
@@ -134,8 +135,11 @@ def reference_memory(fusion: Memory, features, members, order):
     return h
 
 
+TREES = ("memory", "memory-paper", "memory-ungated", "memory-slow", "memory-alone-slow")
+
+
 @pytest.mark.parametrize("modalities", [2, 3, 4])
-@pytest.mark.parametrize("name", ["memory", "memory-paper", "memory-ungated"])
+@pytest.mark.parametrize("name", TREES)
 def test_tree_equals_brute_force_over_orders(name, modalities):
     fusion, features = build(name, modalities)
     coalitions = all_coalitions(modalities)[1:]
@@ -144,7 +148,8 @@ def test_tree_equals_brute_force_over_orders(name, modalities):
     for row, coalition in enumerate(coalitions.tolist()):
         members = {m for m in range(modalities) if coalition[m]}
         h = torch.stack([reference_memory(fusion, features, members, o) for o in orders]).mean(0)
-        expected = F.linear(h, fusion.readout_memory.weight, fusion.readout_memory.bias)
+        gain = 0.25 if name == "memory-slow" else 1.0
+        expected = gain * h @ fusion.readout_memory.weight.T + fusion.readout_memory.bias
         if fusion.evidence_MCD is not None:
             expected = expected + sum(features[m] @ fusion.evidence_MCD[m].T for m in members)
         torch.testing.assert_close(logits[row], expected, atol=2e-5, rtol=2e-5)
@@ -198,6 +203,22 @@ def test_memory_contains_linear_concat():
     full = fusion(features, torch.ones(1, 3, dtype=torch.bool))[0]
     expected = torch.cat(features, 1) @ fusion.evidence_MCD.permute(1, 0, 2).reshape(C, -1).T
     torch.testing.assert_close(full, expected + fusion.readout_memory.bias)
+
+
+def test_evidence_starts_as_concat_does():
+    prior = torch.full((C,), 1 / C)
+    for modalities in (2, 5):
+        torch.manual_seed(0)
+        concat = Concat(modalities, 256, C, prior).weight_MCD
+        evidence = Memory(modalities, 256, C, prior, gain=0.1).evidence_MCD
+        assert evidence.abs().max() <= (modalities * 256) ** -0.5
+        torch.testing.assert_close(evidence.std(), concat.std(), rtol=0.05, atol=0)
+
+
+@pytest.mark.parametrize("gain", [0.0, -1.0, float("nan"), float("inf")])
+def test_the_memory_refuses_a_gain_that_is_none(gain):
+    with pytest.raises(MmeqError, match=r"fusion.gain=.*give a number above 0"):
+        Memory(2, D, C, torch.full((C,), 1 / C), gain=gain)
 
 
 def test_concat_and_sum_are_linear_in_the_filler():
