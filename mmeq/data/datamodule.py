@@ -148,7 +148,8 @@ class DataModule(LightningDataModule):
 
         Raises:
             MmeqError: for data that no training should see: NaN or infinite values, a torn group
-                under a grouped protocol, an inconsistent manifest.
+                under a grouped protocol, a modality that no training sample has, an inconsistent
+                manifest.
         """
         if self._manifest is not None:
             return
@@ -163,10 +164,10 @@ class DataModule(LightningDataModule):
         train_N[manifest.rows(TRAIN)] = True
         for m, (modality, column) in enumerate(manifest.columns.items()):
             present_N = manifest.present[:, m]
+            fit_N = train_N & present_N
+            if not fit_N.any():
+                raise MmeqError(f"modality {modality!r} is absent from the whole train part")
             if isinstance(column, VectorColumn | SequenceColumn):
-                fit_N = train_N & present_N
-                if not fit_N.any():
-                    raise MmeqError(f"modality {modality!r} is absent from the whole train part")
                 self.statistics[modality] = column.statistics(fit_N)
                 column = column.scaled(self.statistics[modality])
             manifest.columns[modality] = column if present_N.all() else column.masked(present_N)
