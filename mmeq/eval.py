@@ -81,7 +81,7 @@ def evaluate(cfg: DictConfig) -> None:
         from mmeq.data.hide import kept_by
 
         pattern = (cfg.missing, as_plain(cfg.missing_rate), cfg.missing_seed)
-        run.datamodule.hide(kept_by(run.datamodule.manifest, *pattern))
+        run.datamodule.hide(kept_by(run.datamodule.manifest, *pattern), cfg.split)
         run.module.spec = run.datamodule.spec
     arrays = answers(run, cfg.split)
     entry = report_entry(run.module.test_report)

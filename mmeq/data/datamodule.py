@@ -173,19 +173,21 @@ class DataModule(LightningDataModule):
             manifest.columns[modality] = column if present_N.all() else column.masked(present_N)
         self._manifest = manifest
 
-    def hide(self, kept_NM: Tensor) -> None:
+    def hide(self, kept_NM: Tensor, split: str | None = None) -> None:
         """Take modalities away from samples, for loaders made from now on.
 
         What was learnt from the train part (statistics, class frequencies) stays.
 
         Args:
             kept_NM: bool [N, M] or [M]; false hides a modality of a sample.
+            split: the part whose samples lose them; None: all.
 
         Raises:
             MmeqError: when a sample would keep nothing.
         """
         manifest = self.manifest
-        present = manifest.present & kept_NM
+        other_N = torch.from_numpy(manifest.split != split) & (split is not None)
+        present = manifest.present & (kept_NM | other_N[:, None])
         empty_N = ~present.any(1)
         if empty_N.any():
             raise MmeqError(
