@@ -17,8 +17,8 @@ from mmeq.config.hold import child_rank
 from mmeq.config.validate import plain_tree
 from mmeq.errors import MmeqError
 
-LAST, BEFORE = "last.ckpt", "before.ckpt"
-"""The last checkpoint and the one before it, in ``checkpoints``."""
+LAST, BEFORE, BEST = "last.ckpt", "before.ckpt", "best.ckpt"
+"""The last checkpoint, the one before it and that of the best epoch, in ``checkpoints``."""
 
 MARKS = ("checkpoints", "history.jsonl", "results.json", "metrics.csv")
 """What shows that a folder belongs to a run already."""
@@ -127,7 +127,8 @@ def resumable(folder: Path) -> Path | None:
         folder: the run folder.
 
     Raises:
-        MmeqError: when there are none any more, or none that is whole.
+        MmeqError: when there are none any more, or none that is whole, or that of the best epoch is
+            damaged: the test would need it.
     """
     last, before = (folder / "checkpoints" / name for name in (LAST, BEFORE))
     there = [path for path in (last, before) if path.is_file()]
@@ -149,6 +150,11 @@ def resumable(folder: Path) -> Path | None:
         raise MmeqError(
             f"resume={folder}: no checkpoint is whole: damaged: {damaged}; train again, in another "
             "folder"
+        )
+    if (best := last.with_name(BEST)).is_file() and (bad := damage(best)) is not None:
+        raise MmeqError(
+            f"resume={folder}: {best} is damaged ({bad} cannot be read), and it would be tested; "
+            "put a copy of it back, or train again, in another folder"
         )
     if whole == before:
         why = f"is damaged ({found[0]} cannot be read)" if last in there else "is not there"
