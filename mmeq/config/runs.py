@@ -90,6 +90,7 @@ def resumed(cfg: DictConfig, overrides: list[str]) -> DictConfig:
 
 
 def _resumable(folder: Path, cfg: DictConfig) -> None:
+    check_history(folder)
     resumable(folder)
     epochs, asked = trained_epochs(folder), int(cfg.trainer.max_epochs)
     trained = read_config(folder, option="resume").trainer
@@ -190,6 +191,33 @@ def damage(checkpoint: Path) -> str | None:
         return "its end"
     except (RuntimeError, NotImplementedError, zlib.error, UnicodeDecodeError, struct.error):
         return "its list of parts"  # a field of it says what no checkpoint does
+
+
+def check_history(folder: Path) -> None:
+    """Refuse a history with a line that is none of an epoch; a torn last one is dropped later.
+
+    Args:
+        folder: the run folder.
+
+    Raises:
+        MmeqError: names file and line.
+    """
+    from mmeq.files import read_lines
+
+    path = folder / "history.jsonl"
+    remedy = "put the file back from a copy, or train again, in another folder"
+    try:
+        lines = read_lines(path)
+    except UnicodeDecodeError as error:
+        raise MmeqError(f"resume={folder}: {path} is no UTF-8 text; {remedy}") from error
+    for number, line in enumerate(lines, 1):
+        try:
+            int(json.loads(line)["epoch"])
+        except (ValueError, KeyError, TypeError) as error:
+            raise MmeqError(
+                f"resume={folder}: {path}, line {number} is none of an epoch ({line[:40]!r}); "
+                f"{remedy}"
+            ) from error
 
 
 def trained_epochs(folder: Path) -> int:
