@@ -218,6 +218,17 @@ def test_mistakes(arguments, said, tmp_path, monkeypatch, capsys):
     assert (tmp_path / "other.html").read_text("utf-8") == "mine"
 
 
+def test_a_page_that_cannot_be_written_is_told(tmp_path, monkeypatch, capsys):
+    run(tmp_path / "run", epochs=1)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.argv", ["x", "runs=run", "output=run/config.yaml/x.html"])
+    with pytest.raises(SystemExit, match="2"):
+        dashboard.main()
+    said = capsys.readouterr().err
+    assert said.startswith("mmeq: run/config.yaml/x.html cannot be written (")
+    assert said.count("\n") == 1
+
+
 def test_a_page_is_written_again(tmp_path, monkeypatch, capsys):
     run(tmp_path / "run", epochs=1, finished=False)
     monkeypatch.chdir(tmp_path)
