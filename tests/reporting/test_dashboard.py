@@ -187,7 +187,7 @@ def test_a_damaged_run_is_told_and_left_out(tmp_path, monkeypatch, capsys):
     with pytest.raises(SystemExit, match="2"):
         dashboard.main()
     told = capsys.readouterr().err
-    assert f"{tmp_path / 'runs/line/history.jsonl'}, line 2, is damaged" in told
+    assert f"mmeq: {tmp_path / 'runs/line/history.jsonl'}, line 2, is damaged" in told
     assert f"{tmp_path / 'runs/results/results.json'} is damaged: it is no JSON object" in told
     assert f"{tmp_path / 'runs/keys/results.json'} is damaged: it lacks 'game'" in told
     root = Tree((tmp_path / "p.html").read_text("utf-8")).root
