@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mmeq.errors import MmeqError, did_you_mean
-from mmeq.files import write_text
+from mmeq.files import NotWritten, write_text
 
 MISTAKE = 2
 """Exit status for what the user can put right."""
@@ -118,7 +118,7 @@ def main() -> None:
         else:
             output = Path(options.get("output", ["dashboard.html"])[0])
             status = local(options["runs"], output)
-    except MmeqError as error:
+    except (MmeqError, NotWritten) as error:
         tell(str(error))
         status = MISTAKE
     sys.exit(status)

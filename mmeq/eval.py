@@ -75,12 +75,13 @@ def evaluate(cfg: DictConfig) -> None:
     from mmeq.files import plain, write_json
 
     plan = check(cfg)
-    run = reopen(plan.folder, plan.checkpoint, plan.trained)
+    other = cfg.data_root is not None
+    run = reopen(plan.folder, plan.checkpoint, plan.trained, other_data=other)
     if plan.gaps:
         from mmeq.data.hide import kept_by
 
         pattern = (cfg.missing, as_plain(cfg.missing_rate), cfg.missing_seed)
-        run.datamodule.hide(kept_by(run.datamodule.manifest, *pattern))
+        run.datamodule.hide(kept_by(run.datamodule.manifest, *pattern), cfg.split)
         run.module.spec = run.datamodule.spec
     arrays = answers(run, cfg.split)
     entry = report_entry(run.module.test_report)
@@ -170,7 +171,9 @@ def balance(
     single, probes = {}, {}
     for name, folder in plan.alone.items():
         trained = trained_config(folder, plan.options, option="unimodal")
-        other = reopen(folder, find_checkpoint(folder, "best", option="unimodal"), trained)
+        best = find_checkpoint(folder, "best", option="unimodal")
+        moved = plan.options.data_root is not None
+        other = reopen(folder, best, trained, other_data=moved)
         if other.module.spec.protocol != run.module.spec.protocol:
             raise MmeqError(
                 f"unimodal: {folder} has another protocol than the run: "

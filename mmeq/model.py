@@ -48,6 +48,7 @@ class MultimodalModel(lightning.LightningModule):
         estimator: of the Shapley values; auto: exact up to 12 modalities, sampled beyond.
         budget: coalitions that a sampled estimator evaluates, or None for its default.
         seed: of bootstrap and sampling.
+        samples: part → hash of its samples (`Manifest.fingerprints`), told to checkpoints.
 
     Attributes:
         report: the game on the validation part after the last epoch; None before.
@@ -69,6 +70,7 @@ class MultimodalModel(lightning.LightningModule):
         estimator: str = "auto",
         budget: int | None = None,
         seed: int = 0,
+        samples: Mapping[str, str] | None = None,
     ) -> None:
         super().__init__()
         count = len(spec.modalities)
@@ -85,6 +87,7 @@ class MultimodalModel(lightning.LightningModule):
         self.spec, self.encoders, self.fusion, self.method = spec, encoders, fusion, method
         self.inference: Inference = inference
         self.seed = seed
+        self.samples = None if samples is None else dict(samples)
         self._rows = PresentRows()
         self._share = 1.0
         self.order = method.order
@@ -276,6 +279,8 @@ class MultimodalModel(lightning.LightningModule):
         """Keep the order of the epoch that made these weights, and what inference has learnt."""
         checkpoint["mmeq_order"] = list(self.order)
         checkpoint["mmeq_data"] = self._told()
+        if self.samples is not None:
+            checkpoint["mmeq_samples"] = self.samples
         if (state := self.strategy.state()) is not None:
             checkpoint["mmeq_strategy"] = state
 

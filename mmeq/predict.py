@@ -48,7 +48,8 @@ def predict(cfg: DictConfig) -> None:
 
     output = check_format(cfg.output)
     given = None if cfg.data is None else own(str(cfg.data), trained)
-    run = reopen(folder, checkpoint, trained)
+    other = given is not None or cfg.data_root is not None
+    run = reopen(folder, checkpoint, trained, other_data=other)
     manifest = None if given is None else given(run.datamodule)
     for note in () if manifest is None else manifest.notes:
         print(f"note: {note}")

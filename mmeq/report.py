@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from mmeq.errors import MmeqError
-from mmeq.files import write_text
+from mmeq.files import NotWritten, write_text
 from mmeq.reporting import (
     Found,
     Table,
@@ -130,7 +130,7 @@ def main() -> None:
     try:
         status = report(arguments)
         sys.stdout.flush()
-    except MmeqError as error:
+    except (MmeqError, NotWritten) as error:
         tell(str(error))
         status = MISTAKE
     except BrokenPipeError:  # the reader, such as head, has seen enough

@@ -33,6 +33,7 @@ def train(cfg: DictConfig) -> float:
 def single(cfg: DictConfig) -> float:
     """Validate, build, fit, test, finish; return the monitored metric of the best epoch."""
     from mmeq.config.caching import cache_features
+    from mmeq.config.same_data import check_resumed
     from mmeq.config.stop import Stop
 
     run_dir, resume = cli.output_dir(), cfg.resume is not None
@@ -49,6 +50,8 @@ def single(cfg: DictConfig) -> float:
             if not resume:
                 runs.check_free(run_dir)
             run = build(cfg, run_dir)
+            if resume:
+                check_resumed(run.module, run_dir)
             runs.claim(run_dir, cfg, overrides, resume=resume)
             cache_features(run)
         except BaseException:

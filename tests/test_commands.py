@@ -111,6 +111,10 @@ def test_a_mistake_is_one_message_and_leaves_nothing(override, said, warm, tmp_p
         (["run=nowhere", "split=tset"], "did you mean 'test'?"),
         (["run=nowhere", "checkpoint=bst"], "did you mean 'best'?"),
         (["rum=nowhere"], "did you mean 'run'?"),
+        (["optim=adam"], "there is no option optim here: the configuration comes from the run"),
+        (["trainer.max_steps=4"], "no option trainer.max_steps here: the configuration comes"),
+        (["seed=3"], "there is no option seed here: the configuration comes from the run folder"),
+        (["optin=adam"], "there is no option optin (one of: accelerator, "),
     ],
 )
 def test_mistakes_of_an_evaluation(arguments, said, warm, tmp_path):

@@ -119,6 +119,7 @@ def test_the_datasets_with_media_are_known():
         (["dataset=cremad", "+prepare.parts=3"], "no option prepare.parts; did you mean 'part'?"),
         (["dataset=cremad", "prepare=3"], "prepare=3: give its options"),
         (["dataset=cremad", "+seed=3"], "there is no option seed"),
+        (["dataset=cremad", "method=joint"], "there is no option method (one of: backbone, data"),
     ],
 )
 @pytest.mark.slow

@@ -12,7 +12,7 @@ import numpy as np
 from rich.table import Table
 from rich.text import Text
 
-from mmeq.callbacks.probe import hit_rate, probe_hits
+from mmeq.callbacks.probe import hit_rate, lacking, probe_hits
 from mmeq.callbacks.tables import interval, number, shares
 from mmeq.errors import MmeqError
 from mmeq.files import plain
@@ -49,7 +49,7 @@ def suppression_entry(
     Both by a logistic regression (`mmeq.callbacks.probe`) on the same samples: fitted on the train
     part, its strength chosen on the validation part, told on the test part. The difference of the
     accuracies, fused minus alone, is bootstrapped over the test samples in pairs; below 0 the
-    encoder was suppressed.
+    encoder was suppressed. Where there is no probe, ``skipped`` says why.
 
     Args:
         name: of the modality.
@@ -68,10 +68,13 @@ def suppression_entry(
                     f"unimodal: the run of {name} has other samples than the fused run in the "
                     f"{split} part ({key}s differ)"
                 )
-    (hit_N, there_N), (alone_N, also_N) = (
-        probe_hits({split: (part[name], part["label"]) for split, part in each.items()})
+    pair = [
+        {split: (part[name], part["label"]) for split, part in each.items()}
         for each in (fused, alone)
-    )
+    ]
+    if why := lacking(pair[0]) or lacking(pair[1]):
+        return {"skipped": why}
+    (hit_N, there_N), (alone_N, also_N) = map(probe_hits, pair)
     if not np.array_equal(there_N, also_N):
         raise MmeqError(f"unimodal: {name} is missing in other samples than in the fused run")
     hit_n, alone_n = hit_N[there_N], alone_N[there_N]
@@ -106,6 +109,9 @@ def balance_lines(
         sharing.add_row(Text(name, style="bold"), interval(above, game), target, share)
     probing = _table("linear probe of", "in this run", "trained alone", "difference (points)")
     for name, found in probes.items():
+        if "skipped" in found:
+            probing.add_row(Text(name, style="bold"), "n/a", "n/a", Text(found["skipped"]))
+            continue
         gap = found["difference"]
         low, high = (f"{100 * gap[end]:+.1f}" for end in ("low", "high"))
         told = Text(f"{100 * gap['value']:+.1f} ({low} … {high})")

@@ -111,7 +111,7 @@ def final(history: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     lines = [line for line in history if "tuning" in line]
     entries = [line["tuning"] for line in lines]
     series = list(dict.fromkeys(name for entry in entries for name in entry["norms"]))
-    steps: dict[str, list[Mapping[str, float]]] = {}
+    steps: dict[str, list[Mapping[str, Any]]] = {}
     for entry in entries:
         for stepped, changes in entry["interference"].items():
             steps.setdefault(stepped, []).append(changes)
@@ -133,17 +133,19 @@ def final(history: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     }
 
 
-def mean_change(each: Sequence[Mapping[str, float]]) -> dict[str, float]:
-    """Mean of the changes of several epochs, weighted by the steps that were measured."""
-    count = sum(entry["steps"] for entry in each)
-    return {
-        **{
-            key: sum(entry[key] * entry["steps"] for entry in each) / count
-            for key in each[0]
-            if key != "steps"
-        },
-        "steps": count,
-    }
+def mean_change(each: Sequence[Mapping[str, Any]]) -> dict[str, float | None]:
+    """Mean of the changes of several epochs, weighted by the steps that were measured.
+
+    A loss that is undefined in an epoch (no watched sample has the modality) is left out there,
+    and None where it is in all.
+    """
+    found: dict[str, float | None] = {}
+    for key in each[0]:
+        if key != "steps":
+            known = [(entry[key], entry["steps"]) for entry in each if entry[key] is not None]
+            steps = sum(count for _, count in known)
+            found[key] = sum(change * count for change, count in known) / steps if known else None
+    return {**found, "steps": sum(entry["steps"] for entry in each)}
 
 
 @contextmanager

@@ -63,20 +63,23 @@ def _norms(
         axes.legend(fontsize=8)
 
 
-def _interference(figure: Figure, axes: Axes, changes: Mapping[str, Mapping[str, float]]) -> None:
+def _interference(
+    figure: Figure, axes: Axes, changes: Mapping[str, Mapping[str, float | None]]
+) -> None:
     rows = list(changes)
     columns = [key for key in changes[rows[0]] if key != "steps"] if rows else []
-    table = 1000 * np.asarray([[changes[row][key] for key in columns] for row in rows])
+    table = 1000 * np.asarray([numbers([changes[row][key] for key in columns]) for row in rows])
     axes.grid(False)
     axes.set_title("Change of loss by a step (10⁻³ nats; red: forgets)")
     if not table.size:
         axes.text(0.5, 0.5, "no step was measured", ha="center", transform=axes.transAxes)
         return
-    limit = max(float(np.abs(table).max()), 1e-9)
+    limit = max(float(np.abs(np.nan_to_num(table)).max()), 1e-9)
     image = axes.imshow(table, cmap="RdBu_r", vmin=-limit, vmax=limit, aspect="auto")
     for (i, j), value in np.ndenumerate(table):
         dark = abs(value) > 0.6 * limit
-        axes.text(j, i, f"{value:.2f}", ha="center", va="center", color="w" if dark else "k")
+        shown = "n/a" if np.isnan(value) else f"{value:.2f}"
+        axes.text(j, i, shown, ha="center", va="center", color="w" if dark else "k")
     axes.set_xticks(range(len(columns)), columns)
     axes.set_yticks(range(len(rows)), rows)
     axes.set_xlabel("loss of")

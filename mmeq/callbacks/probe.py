@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.utilities import rank_zero_warn
 
 from mmeq.game.bootstrap import bootstrap_draws, mean_statistic, percentile_interval
 
@@ -26,7 +27,8 @@ class LinearProbe(Callback):
     part, its accuracy told on the test part, for the weights that `Trainer.test` sees. The fall
     of a probe from an encoder trained alone to one trained jointly is the suppression that mmeq
     exists to undo [ours]; `python -m mmeq.eval run=… unimodal=[…]` tells it. Writes ``probe`` into
-    the module's findings, and so into ``results.json``: for each modality what `probe` gives.
+    the module's findings, and so into ``results.json``: for each modality what `probe` gives. A
+    modality that cannot be probed is told as a warning.
     """
 
     def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -39,6 +41,9 @@ class LinearProbe(Callback):
             name: probe({split: (part[name], part["label"]) for split, part in parts.items()})
             for name in module.spec.names
         }
+        for name, found in module.findings["probe"].items():
+            if "skipped" in found:
+                rank_zero_warn(f"callbacks.probe: {name} is not probed: {found['skipped']}")
 
 
 @torch.inference_mode()
@@ -73,7 +78,7 @@ def encode_split(
     return {name: np.concatenate(parts) for name, parts in rows.items()}
 
 
-def probe(parts: Parts, *, draws: int = 1000, seed: int = 0) -> dict[str, float]:
+def probe(parts: Parts, *, draws: int = 1000, seed: int = 0) -> dict[str, Any]:
     """Test accuracy of a logistic regression on one encoder's features, with its 95 % interval.
 
     The interval is a bootstrap over the test samples: what another test part would give. That the
@@ -86,10 +91,26 @@ def probe(parts: Parts, *, draws: int = 1000, seed: int = 0) -> dict[str, float]
         seed: of the resampling.
 
     Returns:
-        ``accuracy``, ``low``, ``high`` and ``samples`` (of the test part).
+        ``accuracy``, ``low``, ``high`` and ``samples`` (of the test part); or ``skipped``: why
+        there is no probe, see `lacking`.
     """
+    if why := lacking(parts):
+        return {"skipped": why}
     hit_N, there_N = probe_hits(parts)
     return hit_rate(hit_N[there_N], draws=draws, seed=seed)
+
+
+def lacking(parts: Parts) -> str:
+    """Say what keeps a probe from being fitted, chosen or told; nothing where nothing does.
+
+    Args:
+        parts: as in `probe`.
+    """
+    seen = {split: y_N[~np.isnan(x_ND).any(1)] for split, (x_ND, y_N) in parts.items()}
+    for split, y_n in seen.items():
+        if not len(y_n):
+            return f"no sample of the {split} part has it"
+    return "" if np.ptp(seen["train"]) else "samples of one class alone have it in the train part"
 
 
 def hit_rate(hit_N: np.ndarray, *, draws: int = 1000, seed: int = 0) -> dict[str, float]:
@@ -109,7 +130,7 @@ def probe_hits(parts: Parts) -> tuple[np.ndarray, np.ndarray]:
     """Fit a probe and say on which test samples it is right.
 
     Args:
-        parts: as in `probe`.
+        parts: as in `probe`, nothing `lacking`.
 
     Returns:
         Right or wrong, bool [N], false where the modality is missing; and where it is there.

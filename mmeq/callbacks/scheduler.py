@@ -45,6 +45,12 @@ class ShapleyScheduler(Callback):
         self.subset = subset
         self.kendall_tau: float | None = None
 
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Refuse a subset that the validation part cannot give, before an epoch is trained."""
+        data: Any = getattr(trainer, "datamodule", None)
+        if data is not None and self.subset is not None:
+            self._size(len(data.manifest.rows("validation")))
+
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Let the method choose the next order, at the end of a training epoch only."""
         module: Any = pl_module
@@ -61,11 +67,14 @@ class ShapleyScheduler(Callback):
 
     def _part(self, module: Any) -> GameReport:  # noqa: ANN401
         game = module.val_game
+        size = self._size(len(game.labels))
+        return game.replay(stratified_subset(game.labels, size, module.seed))
+
+    def _size(self, samples: int) -> int:
         try:
-            size = subset_size(len(game.labels), self.subset)
+            return subset_size(samples, self.subset)
         except MmeqError as error:
             raise MmeqError(f"callbacks.scheduler.{error}") from error
-        return game.replay(stratified_subset(game.labels, size, module.seed))
 
 
 def cost(part: GameReport, whole: GameReport) -> dict[str, Any]:

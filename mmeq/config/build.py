@@ -173,6 +173,7 @@ def build_module(tree: Tree, datamodule: DataModule) -> MultimodalModule:
         estimator=tree["estimator"],
         budget=tree["budget"],
         seed=tree["seed"],
+        samples=datamodule.manifest.fingerprints(),
     )
 
 

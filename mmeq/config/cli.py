@@ -21,7 +21,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from mmeq.config.hold import child_rank
 from mmeq.config.output import outlive_readers
-from mmeq.config.paths import conf_dir, groups
+from mmeq.config.paths import conf_dir, groups, options_of
 from mmeq.errors import MmeqError, did_you_mean
 
 MISTAKE = 2
@@ -197,6 +197,9 @@ def explain(error: CompactHydraException, config_name: str, arguments: list[str]
         return "\n".join(said)
     key = found[1]
     known = neighbours(key, config_name, arguments)
+    first = key.partition(".")[0]
+    if not options_of(config_name)[0] and first in set().union(*options_of("train")):
+        return f"there is no option {key} here: the configuration comes from the run folder"
     if key in ELSEWHERE:
         return f"{key} is not an option here: {ELSEWHERE[key]}"
     last = key.rpartition(".")[2]
@@ -234,14 +237,15 @@ def quoted(override: str) -> str | None:
 
 def neighbours(key: str, config_name: str, arguments: list[str]) -> list[str]:
     """Return the names that could stand at the place of a key that does not exist."""
-    chosen = [a for a in arguments if a.lstrip("+~").partition("=")[0] in groups()]
+    own = options_of(config_name)[0]
+    chosen = [a for a in arguments if a.lstrip("+~").partition("=")[0] in own]
     GlobalHydra.instance().clear()
     try:
         with initialize_config_dir(str(conf_dir()), version_base="1.3"):
             node: Any = compose(config_name, overrides=chosen)
     except CompactHydraException:
-        return list(groups())
-    names = list(groups())
+        return list(own)
+    names = list(own)
     for part in key.split(".")[:-1]:
         if not isinstance(node, DictConfig) or part not in node:
             return []

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import yaml
+
 from mmeq.errors import MmeqError
 
 
@@ -21,6 +23,17 @@ def conf_dir() -> Path:
         f"the YAML files of mmeq are neither in {package.parent / 'conf'} nor in "
         f"{package / 'conf'}: install mmeq again"
     )
+
+
+def options_of(config_name: str) -> tuple[set[str], set[str]]:
+    """Return the groups and the options that stand in a main's own YAML file.
+
+    Args:
+        config_name: of the main, such as ``train``.
+    """
+    tree = yaml.safe_load((conf_dir() / f"{config_name}.yaml").read_text(encoding="utf-8"))
+    listed = [name for one in tree.pop("defaults") if isinstance(one, dict) for name in one]
+    return set(listed) - {"hydra"}, set(tree)
 
 
 def groups() -> dict[str, tuple[str, ...]]:

@@ -12,6 +12,7 @@ from mmeq.config import runs
 from mmeq.config.build import Run, build
 from mmeq.config.combinations import roots
 from mmeq.config.instantiate import instantiate
+from mmeq.config.same_data import check_looked_at
 from mmeq.config.signatures import resolve
 from mmeq.config.validate import plain_tree, validate
 from mmeq.errors import MmeqError, did_you_mean
@@ -171,7 +172,7 @@ def modalities_of(trained: DictConfig) -> tuple[str, ...]:
     return tuple(instantiate(tree["dataset"], **roots(tree)).modalities)
 
 
-def reopen(folder: Path, checkpoint: Path, trained: DictConfig) -> Run:
+def reopen(folder: Path, checkpoint: Path, trained: DictConfig, *, other_data: bool = False) -> Run:
     """Build a run and give it the weights of a checkpoint.
 
     An inference strategy that learns from the validation part learns now if the checkpoint does
@@ -181,16 +182,18 @@ def reopen(folder: Path, checkpoint: Path, trained: DictConfig) -> Run:
         folder: the run folder.
         checkpoint: the file.
         trained: as `trained_config` gives it.
+        other_data: an option names other data than the run's.
 
     Raises:
-        MmeqError: when the file is no checkpoint of mmeq, or of another model, and when a model
-            that the backbone takes is not there.
+        MmeqError: when the file is no checkpoint of mmeq, or of another model, when a model that
+            the backbone takes is not there, and when the run's data have changed.
     """
     try:
         run = build(trained, folder, evaluation=True)
     except MmeqError as error:
         raise MmeqError(f"{error}{gone(trained, error)}") from error
-    load_weights(run.module, checkpoint)
+    told = load_weights(run.module, checkpoint)
+    check_looked_at(run.module, told, checkpoint, wanted=other_data)
     run.module.eval()
     from mmeq.config.caching import cache_features
 
@@ -203,8 +206,8 @@ def reopen(folder: Path, checkpoint: Path, trained: DictConfig) -> Run:
     return run
 
 
-def load_weights(module: MultimodalModule, path: Path) -> None:
-    """Load a checkpoint into a module: weights, orders, and what inference has learnt."""
+def load_weights(module: MultimodalModule, path: Path) -> dict[str, Any]:
+    """Load weights, orders and what inference has learnt into a module; return the checkpoint."""
     import zipfile
 
     import torch
@@ -230,3 +233,4 @@ def load_weights(module: MultimodalModule, path: Path) -> None:
             f"checkpoint={path} holds the weights of another model than the run's: {why}"
         ) from error
     module.on_load_checkpoint(checkpoint)
+    return checkpoint

@@ -17,8 +17,8 @@ from mmeq.config.hold import child_rank
 from mmeq.config.validate import plain_tree
 from mmeq.errors import MmeqError
 
-LAST, BEFORE = "last.ckpt", "before.ckpt"
-"""The last checkpoint and the one before it, in ``checkpoints``."""
+LAST, BEFORE, BEST = "last.ckpt", "before.ckpt", "best.ckpt"
+"""The last checkpoint, the one before it and that of the best epoch, in ``checkpoints``."""
 
 MARKS = ("checkpoints", "history.jsonl", "results.json", "metrics.csv")
 """What shows that a folder belongs to a run already."""
@@ -90,6 +90,7 @@ def resumed(cfg: DictConfig, overrides: list[str]) -> DictConfig:
 
 
 def _resumable(folder: Path, cfg: DictConfig) -> None:
+    check_history(folder)
     resumable(folder)
     epochs, asked = trained_epochs(folder), int(cfg.trainer.max_epochs)
     trained = read_config(folder, option="resume").trainer
@@ -127,7 +128,8 @@ def resumable(folder: Path) -> Path | None:
         folder: the run folder.
 
     Raises:
-        MmeqError: when there are none any more, or none that is whole.
+        MmeqError: when there are none any more, or none that is whole, or that of the best epoch is
+            damaged: the test would need it.
     """
     last, before = (folder / "checkpoints" / name for name in (LAST, BEFORE))
     there = [path for path in (last, before) if path.is_file()]
@@ -149,6 +151,11 @@ def resumable(folder: Path) -> Path | None:
         raise MmeqError(
             f"resume={folder}: no checkpoint is whole: damaged: {damaged}; train again, in another "
             "folder"
+        )
+    if (best := last.with_name(BEST)).is_file() and (bad := damage(best)) is not None:
+        raise MmeqError(
+            f"resume={folder}: {best} is damaged ({bad} cannot be read), and it would be tested; "
+            "put a copy of it back, or train again, in another folder"
         )
     if whole == before:
         why = f"is damaged ({found[0]} cannot be read)" if last in there else "is not there"
@@ -184,6 +191,33 @@ def damage(checkpoint: Path) -> str | None:
         return "its end"
     except (RuntimeError, NotImplementedError, zlib.error, UnicodeDecodeError, struct.error):
         return "its list of parts"  # a field of it says what no checkpoint does
+
+
+def check_history(folder: Path) -> None:
+    """Refuse a history with a line that is none of an epoch; a torn last one is dropped later.
+
+    Args:
+        folder: the run folder.
+
+    Raises:
+        MmeqError: names file and line.
+    """
+    from mmeq.files import read_lines
+
+    path = folder / "history.jsonl"
+    remedy = "put the file back from a copy, or train again, in another folder"
+    try:
+        lines = read_lines(path)
+    except UnicodeDecodeError as error:
+        raise MmeqError(f"resume={folder}: {path} is no UTF-8 text; {remedy}") from error
+    for number, line in enumerate(lines, 1):
+        try:
+            int(json.loads(line)["epoch"])
+        except (ValueError, KeyError, TypeError) as error:
+            raise MmeqError(
+                f"resume={folder}: {path}, line {number} is none of an epoch ({line[:40]!r}); "
+                f"{remedy}"
+            ) from error
 
 
 def trained_epochs(folder: Path) -> int:

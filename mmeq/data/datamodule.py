@@ -148,7 +148,8 @@ class DataModule(LightningDataModule):
 
         Raises:
             MmeqError: for data that no training should see: NaN or infinite values, a torn group
-                under a grouped protocol, an inconsistent manifest.
+                under a grouped protocol, a modality that no training sample has, an inconsistent
+                manifest.
         """
         if self._manifest is not None:
             return
@@ -163,28 +164,30 @@ class DataModule(LightningDataModule):
         train_N[manifest.rows(TRAIN)] = True
         for m, (modality, column) in enumerate(manifest.columns.items()):
             present_N = manifest.present[:, m]
+            fit_N = train_N & present_N
+            if not fit_N.any():
+                raise MmeqError(f"modality {modality!r} is absent from the whole train part")
             if isinstance(column, VectorColumn | SequenceColumn):
-                fit_N = train_N & present_N
-                if not fit_N.any():
-                    raise MmeqError(f"modality {modality!r} is absent from the whole train part")
                 self.statistics[modality] = column.statistics(fit_N)
                 column = column.scaled(self.statistics[modality])
             manifest.columns[modality] = column if present_N.all() else column.masked(present_N)
         self._manifest = manifest
 
-    def hide(self, kept_NM: Tensor) -> None:
+    def hide(self, kept_NM: Tensor, split: str | None = None) -> None:
         """Take modalities away from samples, for loaders made from now on.
 
         What was learnt from the train part (statistics, class frequencies) stays.
 
         Args:
             kept_NM: bool [N, M] or [M]; false hides a modality of a sample.
+            split: the part whose samples lose them; None: all.
 
         Raises:
             MmeqError: when a sample would keep nothing.
         """
         manifest = self.manifest
-        present = manifest.present & kept_NM
+        other_N = torch.from_numpy(manifest.split != split) & (split is not None)
+        present = manifest.present & (kept_NM | other_N[:, None])
         empty_N = ~present.any(1)
         if empty_N.any():
             raise MmeqError(

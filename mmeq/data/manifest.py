@@ -107,6 +107,17 @@ class Manifest:
                     f"modality {modality!r}{more}"
                 )
 
+    def fingerprints(self) -> dict[str, str]:
+        """Return part → one hash over its samples' ids and labels, whatever their order."""
+        labels = self.labels.tolist()
+        out = {}
+        for part in PARTS:
+            digest = hashlib.blake2b(digest_size=16)
+            for one in sorted((self.ids[row], labels[row]) for row in self.rows(part).tolist()):
+                digest.update(f"{one!r}\n".encode("utf-8", "surrogatepass"))
+            out[part] = digest.hexdigest()
+        return out
+
     def digests(self) -> list[bytes]:
         """Return one hash a sample over its content in all present modalities."""
         out = []

@@ -66,10 +66,11 @@ class Split:
     ) -> np.ndarray:
         """Cut a dataset.
 
-        Without groups each class is permuted and cut by the fractions (largest remainder). With
-        groups, these are visited from large to small (ties in random order) and each goes to the
-        part where it lowers Σ_pc (n_pc − d_pc)²/d_pc most, d_pc being the wanted number of samples
-        of class c in part p.
+        Without groups each class is permuted and cut by the fractions (largest remainder; of equal
+        ones the train part's, then that of the part which the classes before left furthest behind
+        its fraction). With groups, these are visited from large to small (ties in random order) and
+        each goes to the part where it lowers Σ_pc (n_pc − d_pc)²/d_pc most, d_pc being the wanted
+        number of samples of class c in part p.
 
         Args:
             labels: int [N].
@@ -98,9 +99,12 @@ class Split:
         self, labels: np.ndarray, count: int, random: np.random.Generator
     ) -> np.ndarray:
         parts = np.zeros(len(labels), dtype=np.int64)
+        behind_P = np.zeros(len(PARTS))
+        behind_P[PARTS.index(TRAIN)] = np.inf  # a class must not lose it to a tie
         for label in range(count):
             rows = random.permutation(np.flatnonzero(labels == label))
-            sizes = apportion(len(rows), self.fractions)
+            sizes = apportion(len(rows), self.fractions, behind_P)
+            behind_P += len(rows) * np.asarray(self.fractions) - sizes
             parts[rows] = np.repeat(np.arange(len(PARTS)), sizes)
         return parts
 
@@ -195,14 +199,23 @@ def carve(
     split[rows[parts == PARTS.index(VALIDATION)]] = VALIDATION
 
 
-def apportion(total: int, shares: Sequence[float] | np.ndarray) -> np.ndarray:
+def apportion(
+    total: int, shares: Sequence[float] | np.ndarray, behind: np.ndarray | None = None
+) -> np.ndarray:
     """Cut a whole number in proportion to shares, by largest remainder; the sum is exact.
+
+    Args:
+        total: what is cut.
+        shares: of the places.
+        behind: which place comes first of those with equal remainders, the largest; None: in order.
 
     Examples:
         >>> apportion(10, [0.6, 0.2, 0.2]).tolist()
         [6, 2, 2]
         >>> apportion(4, [0.6, 0.2, 0.2]).tolist()
         [2, 1, 1]
+        >>> apportion(5, [0.8, 0.1, 0.1], np.array([0, -0.5, 0.5])).tolist()
+        [4, 0, 1]
     """
     weights = np.asarray(shares, dtype=np.float64)
     if total == 0:
@@ -211,7 +224,8 @@ def apportion(total: int, shares: Sequence[float] | np.ndarray) -> np.ndarray:
     # A share such as 0.2·5 must not fall below 1 by rounding.
     sizes: np.ndarray = np.floor(exact + 1e-9).astype(np.int64)
     missing = total - int(sizes.sum())
-    sizes[np.argsort(-(exact - sizes), kind="stable")[:missing]] += 1
+    first = np.zeros(len(weights)) if behind is None else behind.round(6)
+    sizes[np.lexsort((-first, sizes - exact))[:missing]] += 1
     return sizes
 
 
@@ -224,7 +238,8 @@ def check_parts(split: np.ndarray, labels: np.ndarray, classes: Sequence[str]) -
     for part in PARTS:
         if not (split == part).any():
             raise MmeqError(
-                f"the {part} part is empty: {len(split)} samples are too few for these fractions"
+                f"the {part} part is empty: {len(split)} samples of {len(classes)} classes are too "
+                "few for these fractions"
             )
     _check_classes(np.bincount(labels[split == TRAIN], minlength=len(classes)), classes)
 

@@ -170,6 +170,18 @@ def percentile_interval(draws_RK: Tensor, level: float = 0.95) -> tuple[Tensor, 
     return ends[0], ends[1]
 
 
+def gap_error(draws_RM: Tensor) -> Tensor:
+    """Bootstrap standard error of the difference of each two columns.
+
+    Args:
+        draws_RM: real [R, M].
+
+    Returns:
+        [M, M], symmetric, 0 on the diagonal; in the unit of the draws.
+    """
+    return standard_error(draws_RM[:, :, None] - draws_RM[:, None, :])
+
+
 def standard_error(draws_RK: Tensor) -> Tensor:
     """Bootstrap standard error of each column: the standard deviation of its draws.
 

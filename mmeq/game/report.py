@@ -45,6 +45,8 @@ class GameReport:
         edm_normalised: edm in [0, 1].
         banzhaf: Banzhaf values [M].
         gap_se: standard error of phi_i - phi_j [M, M].
+        alone_gap_se: the same of the differences of `alone`.
+        banzhaf_gap_se: the same of banzhaf; NaN where that is.
         value_low: lower ends of the intervals of the game's value [V].
         value_high: upper ends [V].
         full_low: metric to lower end for the full coalition.
@@ -73,6 +75,8 @@ class GameReport:
     edm_normalised: float
     banzhaf: Tensor
     gap_se: Tensor
+    alone_gap_se: Tensor
+    banzhaf_gap_se: Tensor
     value_low: Tensor
     value_high: Tensor
     full_low: dict[str, float]

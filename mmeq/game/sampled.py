@@ -15,7 +15,7 @@ from torchmetrics import Metric
 from torchmetrics.utilities import dim_zero_cat
 
 from mmeq.errors import MmeqError
-from mmeq.game.bootstrap import percentile_interval, resample_counts, standard_error
+from mmeq.game.bootstrap import gap_error, percentile_interval, resample_counts
 from mmeq.game.certainty import rank_certainty
 from mmeq.game.edm import edm, edm_normalised
 from mmeq.game.estimators import estimate
@@ -312,7 +312,9 @@ def _measure(
         edm_high=edm_high.item(),
         edm_normalised=edm_normalised(found.phi, warn=False).item(),
         banzhaf=torch.full_like(found.phi, torch.nan),
-        gap_se=standard_error(drawn_M[:, :, None] - drawn_M[:, None, :]),
+        gap_se=gap_error(drawn_M),
+        alone_gap_se=gap_error(drawn[value][:, 1 : 1 + len(names)]),
+        banzhaf_gap_se=found.phi.new_full((len(names), len(names)), torch.nan),
         value_low=value_low,
         value_high=value_high,
         full_low={metric: low[-1].item() for metric, (low, _) in ends.items()},

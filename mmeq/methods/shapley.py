@@ -44,7 +44,7 @@ class Shapley(Method):
         pace: of memory and head, stepped with every modality: ``batch``: their learning rate is
             divided by the steps in a batch [ours]; ``step``: the full rate each time [paper].
         ema: share of the past in the running mean of the scores, 0 ≤ ema < 1.
-        hysteresis: neighbours swap only if their gap exceeds this many standard errors.
+        hysteresis: neighbours swap only if their gap exceeds this many standard errors of it.
         warmup: epochs that keep the first order.
     """
 
@@ -122,7 +122,10 @@ class Shapley(Method):
 
     def on_report(self, report: GameReport, epoch: int) -> None:
         """Set the next epoch's order from the validation's values."""
-        score = {"unimodal": report.alone, "banzhaf": report.banzhaf}.get(self.rule, report.phi)
+        score, gap_se = {
+            "unimodal": (report.alone, report.alone_gap_se),
+            "banzhaf": (report.banzhaf, report.banzhaf_gap_se),
+        }.get(self.rule, (report.phi, report.gap_se))
         fresh = [float(value) for value in score]
         if self.weigh == "capacity":
             self.share = capacity_share(report)
@@ -132,7 +135,7 @@ class Shapley(Method):
             self.alternate == "epoch" and (epoch + 1) % len(self.modalities)
         ):
             return
-        self.on_report_order(epoch, report.gap_se)
+        self.on_report_order(epoch, gap_se)
 
     def on_report_order(self, epoch: int, gap_se: Tensor | None = None) -> None:
         """Apply the rule to the running scores."""

@@ -12,6 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from mmeq.device import on_host
+from mmeq.encoders.present import PresentRows
 from mmeq.methods.base import Batch, Features, Loop, Method, coalition_rows, own_loss, own_mean
 from mmeq.methods.heads import Heads
 
@@ -27,7 +29,7 @@ class Umt(Method):
     this run's epochs and of its learning-rate schedule, so that the method needs no other run and
     the same budget as any other [ours]; they begin with the student's first weights [ours]. As
     long as they train the student does not: its validation is that of an untrained model. A
-    sample that lacks m is left out of m's losses. λ is that of a reimplementation
+    sample that lacks m is left out of m's losses and batch norms. λ is that of a reimplementation
     (BalanceBenchmark, 2502.10816) [second-hand]: the authors' value was not found.
 
     Args:
@@ -57,7 +59,8 @@ class Umt(Method):
     ) -> None:
         super().__init__(modalities, seed)
         self.check(weight=(weight, 0, float("inf")), teacher_share=(teacher_share, 0, 1))
-        self.weight, self.teacher_share = weight, teacher_share
+        self.weight, self.teacher_share, self.dim = weight, teacher_share, dim
+        self._rows = PresentRows()
         self.teachers = nn.ModuleDict()
         self.heads = Heads(len(self.modalities), dim, classes)
         self.all_1M = coalition_rows([range(len(self.modalities))], len(self.modalities))
@@ -78,6 +81,7 @@ class Umt(Method):
             wanted = max(1, round(self.teacher_share * loop.epochs))
             self.teacher_epochs = min(wanted, max(1, loop.epochs - 1))
         self.teaching = loop.epoch < self.teacher_epochs
+        self._rows.forget()
 
     def train_batch(self, loop: Loop, batch: Batch) -> dict[str, Tensor]:
         """One step of all teachers, or of the student."""
@@ -105,7 +109,13 @@ class Umt(Method):
 
     def taught(self, batch: Batch) -> Features:
         """What the teachers make of a batch."""
-        rows = (self.teachers[name](batch["inputs"][name]) for name in self.modalities)
+        has_BM, place = on_host(batch["present"]), batch["label"].device
+        rows = (
+            self._rows.encode(
+                self.teachers[name], batch["inputs"][name], has_BM[:, m], self.dim, place
+            )
+            for m, name in enumerate(self.modalities)
+        )
         return Features(tuple(rows), batch["present"])
 
     def describe(self) -> dict[str, Any]:

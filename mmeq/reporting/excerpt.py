@@ -46,7 +46,11 @@ def facts(run: Run, results: Mapping[str, Any]) -> dict[str, Any]:
         "test": {**figures(test, names), "values": coalitions(test["values"], names)},
         "empty": run.empty,  # in the metric of the game
         "missing": rates(results.get("missing") or {}),
-        "probe": {name: found["accuracy"] for name, found in results.get("probe", {}).items()},
+        "probe": {
+            name: found["accuracy"]
+            for name, found in results.get("probe", {}).items()
+            if "skipped" not in found
+        },
         "strategies": strategies(results.get("strategies", {})),
     }
 

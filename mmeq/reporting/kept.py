@@ -50,6 +50,8 @@ def keep(
     past = epochs(folder, run.modalities) if history else None
     try:
         line = {**named, **facts(run, results), **answered(folder), "history": past}
+    except MmeqError:  # of another file, which it names
+        raise
     except KeyError as error:
         raise MmeqError(f"{folder / RESULTS} is damaged: it lacks {error.args[0]!r}") from error
     except (ValueError, TypeError, AttributeError) as error:

@@ -127,6 +127,8 @@ def read_run(folder: Path, config: Mapping[str, Any]) -> Run:
             empty=values.get("none", {}).get(game),
             hardware=hardware(folder / ENVIRONMENT),
         )
+    except MmeqError:  # of another file, which it names
+        raise
     except KeyError as error:
         raise MmeqError(f"{path} is damaged: it lacks {error.args[0]!r}") from error
     except (ValueError, TypeError, AttributeError) as error:  # JSONDecodeError is a ValueError

@@ -12,7 +12,7 @@ from mmeq.errors import MmeqError
 SIZES = {"train": 120, "validation": 60, "test": 100}
 
 
-def features(noise, seed=0, gone=()):
+def features(noise, seed=0, gone=(), absent=()):
     """Two modalities: the classes' centres in noise."""
     random = np.random.default_rng(seed)
     centres = np.random.default_rng(9).normal(size=(3, 5))
@@ -25,6 +25,9 @@ def features(noise, seed=0, gone=()):
         parts[split] |= {"label": label, "id": np.array([f"{split}-{n}" for n in range(size)])}
     for row in gone:
         parts["test"]["a"][row] = np.nan
+    for split, label in absent:  # None: of all classes
+        part = parts[split]
+        part["a"][slice(None) if label is None else part["label"] == label] = np.nan
     return parts
 
 
@@ -60,6 +63,23 @@ def test_other_samples_are_refused():
         suppression_entry("a", one, features(1.0, gone=[1]), draws=5)
 
 
+@pytest.mark.parametrize(
+    ("absent", "why"),
+    [
+        ([("train", None)], "no sample of the train part has it"),
+        ([("validation", None)], "no sample of the validation part has it"),
+        ([("test", None)], "no sample of the test part has it"),
+        ([("train", 0), ("train", 1)], "samples of one class alone have it in the train part"),
+    ],
+)
+def test_a_modality_that_cannot_be_probed_says_why(absent, why):
+    each = features(1.0, absent=absent)
+    parts = {split: (part["a"], part["label"]) for split, part in each.items()}
+    assert probe(parts, draws=5) == {"skipped": why}
+    assert suppression_entry("a", each, each, draws=5) == {"skipped": why}
+    assert "skipped" not in suppression_entry("b", each, each, draws=5)
+
+
 def test_what_a_person_reads():
     number = {"value": 0.5, "low": 0.4, "high": 0.6}
     entry = {
@@ -80,6 +100,7 @@ def test_what_a_person_reads():
         }
         for name, high in (("a", -0.1), ("b", 0.1))
     }
+    probes["c"] = {"skipped": "no sample of the test part has it"}
     from rich.console import Console
 
     page = Console(width=100, record=True, file=open("/dev/null", "w"))  # noqa: PTH123, SIM115
@@ -88,5 +109,6 @@ def test_what_a_person_reads():
     text = page.export_text()
     assert "EDM against capacity  n/a (n/a … n/a)" in text
     assert text.count("suppressed") == 1
+    assert "no sample of the test part has it" in text
     assert "66.7 %" in text
     assert "-20.0 (-30.0 … -10.0)" in text

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+from lightning import LightningDataModule
 
 from mmeq.callbacks.console import EpochTable
 from mmeq.callbacks.record import RunRecord
@@ -84,3 +86,13 @@ def test_more_samples_than_there_are(tmp_path: Path) -> None:
     made = trainer(tmp_path, [ShapleyScheduler(81)], epochs=1)
     with pytest.raises(MmeqError, match=r"callbacks.scheduler.subset=81: .* has 80 samples"):
         made.fit(Tiny(), batches(64, 1), batches(80, 2))
+
+
+def test_it_is_told_before_an_epoch_is_trained(tmp_path: Path) -> None:
+    data = LightningDataModule()
+    data.train_dataloader = lambda: pytest.fail("an epoch is trained")
+    data.val_dataloader = lambda: batches(80, 2)
+    data.manifest = SimpleNamespace(rows=lambda split: range(80))
+    made = trainer(tmp_path, [ShapleyScheduler(81)], epochs=1)
+    with pytest.raises(MmeqError, match=r"callbacks.scheduler.subset=81: .* has 80 samples"):
+        made.fit(Tiny(), datamodule=data)

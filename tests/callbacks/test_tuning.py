@@ -251,6 +251,8 @@ def test_a_run_is_summed_up_over_its_epochs():
     assert found["drift"] == {"a": 0.2}
     assert found["forgetting"] == {"a": pytest.approx(0.3)}
     assert mean_change([{"a": 1.0, "steps": 1}]) == {"a": 1.0, "steps": 1}
+    gaps = [{"a": None, "b": None, "steps": 3}, {"a": 2.0, "b": None, "steps": 1}]
+    assert mean_change(gaps) == {"a": 2.0, "b": None, "steps": 4}
 
 
 @pytest.mark.parametrize("option", ["every", "samples", "spike", "window"])
@@ -263,7 +265,10 @@ def test_numbers_out_of_range_are_refused(option, value, tmp_path):
 def test_the_figure_shows_what_was_measured():
     entry = {
         "norms": {},
-        "interference": {"a": {"a": -0.001, "b": 0.0025, "a+b": 0.0, "steps": 2}},
+        "interference": {
+            "a": {"a": -0.001, "b": 0.0025, "a+b": 0.0, "steps": 2},
+            "b": {"a": 0.001, "b": None, "a+b": 0.0, "steps": 2},
+        },
         "drift": {"a": 0.1, "b": 0.0},
     }
     history = [
@@ -275,7 +280,7 @@ def test_the_figure_shows_what_was_measured():
     norm, table, *curves = figure.axes[:4]
     crosses = [line for line in norm.lines if line.get_marker() == "x"]
     assert [line.get_xdata().tolist() for line in crosses] == [[0.95]]
-    assert "2.50" in {text.get_text() for text in table.texts}
+    assert {"2.50", "n/a"} <= {text.get_text() for text in table.texts}
     assert {text.get_text() for text in curves[0].get_legend().get_texts()} == {"a", "b"}
 
 

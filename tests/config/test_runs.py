@@ -118,6 +118,13 @@ def test_a_complete_run_is_not_resumed_without_more_epochs(trained, cfg):
         assert resuming(cfg, trained, trainer__max_epochs=4).trainer.max_epochs == 4
 
 
+@pytest.mark.parametrize("broken", ["garbage", "{}", "[1]", '{"epoch": null}'])
+def test_a_line_of_the_history_that_is_none_is_named(trained, cfg, broken):
+    (trained / "history.jsonl").write_text(f'{{"epoch": 0}}\n{broken}\n{{"epoch": 2}}\n')
+    with pytest.raises(MmeqError, match=r"history.jsonl, line 2 is none of an epoch"):
+        resuming(cfg, trained)
+
+
 def test_fewer_epochs_than_trained_are_refused(trained, cfg):
     with pytest.raises(MmeqError, match="has trained 2 epochs already"):
         resuming(cfg, trained, trainer__max_epochs=1)

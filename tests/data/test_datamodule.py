@@ -291,11 +291,12 @@ def test_wrong_options():
         ready(small(), transforms={"x": jitter}).train_dataloader()
 
 
-def test_modality_that_training_never_sees():
+@pytest.mark.parametrize("m", range(4))
+def test_modality_that_training_never_sees(m):
     manifest = small()
-    manifest.present[torch.from_numpy(manifest.split == "train"), 0] = False
+    manifest.present[torch.from_numpy(manifest.split == "train"), m] = False
     manifest = replace(manifest, spec=replace(manifest.spec, complete=False))
-    with pytest.raises(MmeqError, match="'v' is absent from the whole train part"):
+    with pytest.raises(MmeqError, match=f"'{'vsit'[m]}' is absent from the whole train part"):
         ready(manifest)
 
 

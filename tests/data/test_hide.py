@@ -61,6 +61,20 @@ def test_samples_that_would_keep_nothing_are_refused():
         data.hide(kept_by(data.manifest, ["fou"]))
 
 
+def test_only_the_samples_of_the_part_must_keep_something():
+    data = loaded()
+    manifest = data.manifest
+    kept_NM = torch.ones(manifest.present.shape, dtype=torch.bool)
+    kept_NM[manifest.rows("train")[0]] = torch.tensor([True, False, False])
+    data.hide(kept_NM)
+    data.hide(kept_by(data.manifest, ["fou"]), "test")
+    present = data.manifest.present
+    assert not present[manifest.rows("test"), 0].any()
+    assert present[manifest.rows("train"), 0].all()
+    with pytest.raises(MmeqError, match="1 samples would be left with no modality"):
+        data.hide(kept_by(data.manifest, ["fou"]), "train")
+
+
 @pytest.mark.parametrize(
     ("pattern", "said"),
     [

@@ -36,6 +36,16 @@ def test_stratified_parts(count, classes, seed, cut):
             assert abs(((labels == label) & (split == part)).sum() - share * size) < 1
 
 
+@pytest.mark.parametrize("size", [4, 5, 6])
+def test_small_classes_are_shared_out(size):
+    """A class alone leaves validation and test the same remainder; together they get the same."""
+    labels, names = np.repeat(np.arange(50), size), [str(c) for c in range(50)]
+    split = Split(fractions=(0.8, 0.1, 0.1)).assign(labels, names)
+    counts = [(split == part).sum() for part in PARTS]
+    assert counts[1] == counts[2] == 25
+    assert np.bincount(labels[split == "train"]).min() > 0
+
+
 @given(seed=st.integers(0, 10**6), groups=st.integers(30, 80))
 @settings(max_examples=30, deadline=None)
 def test_groups_stay_whole(seed, groups):
@@ -111,7 +121,7 @@ def test_wrong_options(options, message):
         ([0, 1] * 50, {"train_size": 61}, "train_size=61: the train part has only 60"),
         ([0, 1] * 50, {"train_size": 1}, "smaller than the 2 classes"),
         ([0] * 100, {}, "no sample of class 'b' in the train part"),
-        ([0, 1], {}, "the validation part is empty"),
+        ([0, 1], {}, "the validation part is empty: 2 samples of 2 classes are too few"),
     ],
 )
 def test_data_that_cannot_be_cut(labels, options, message):

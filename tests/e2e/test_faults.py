@@ -198,6 +198,16 @@ def test_no_checkpoint_that_is_whole(warm, whole, folder):
     assert len(history(folder)) == 3
 
 
+def test_a_damaged_best_checkpoint_is_told_before_it_is_trained_on(warm, whole, folder):
+    shutil.copytree(whole, folder)
+    damage(folder / "checkpoints" / "best.ckpt", "cut")
+    done = warm("mmeq.train", f"resume={folder}", "trainer.max_epochs=9", cwd=folder.parent)
+    assert done.status == 2
+    assert "best.ckpt is damaged (its end cannot be read)" in done.stderr
+    assert len(history(folder)) == 3
+    assert (folder / "results.json").exists()
+
+
 # full disks, folders that cannot be written
 
 

@@ -69,6 +69,26 @@ def test_game_interval_is_that_of_the_full_coalition():
         assert ends == pytest.approx([report.full_low[value], report.full_high[value]], abs=1e-12)
 
 
+@pytest.mark.parametrize("value", ["accuracy", "nll"])
+def test_gap_errors_are_those_of_the_scores(value):
+    """Of differences of means over samples, so the spread of the samples' own values tells them."""
+    report, (logits, label) = measure(value, draws=4000), synthetic(90, 3)
+    constant = FREQUENCIES.log().expand(1, len(label), -1)  # in place of the empty coalition
+    chance_VNC = torch.cat([constant, logits]).log_softmax(-1)
+    if value == "accuracy":
+        own_NV = (chance_VNC.argmax(-1) == label).T
+    else:
+        own_NV = chance_VNC[:, torch.arange(90), label].T
+    for found, score_NM in (
+        (report.alone_gap_se, own_NV.double()[:, [1, 2, 4]]),
+        (report.banzhaf_gap_se, banzhaf_values(own_NV.double())),
+        (report.gap_se, shapley_values(own_NV.double())),
+    ):
+        gap_NMM = score_NM[:, :, None] - score_NM[:, None, :]
+        wanted_MM = gap_NMM.std(0, correction=0) / len(label) ** 0.5
+        torch.testing.assert_close(found, wanted_MM, rtol=0.05, atol=1e-9)
+
+
 def test_intervals_of_other_metrics_do_not_depend_on_the_game():
     one, other = measure("accuracy"), measure("nll")
     assert one.full_low == other.full_low

@@ -50,6 +50,10 @@ def test_equals_the_exact_game_when_all_coalitions_fit(value):
     torch.testing.assert_close(report.alone, exact.alone, atol=1e-6, rtol=1e-6)
     assert report.full == pytest.approx(exact.full)
     assert report.edm == pytest.approx(exact.edm, nan_ok=True)
+    assert report.banzhaf_gap_se.isnan().all()
+    off = ~torch.eye(4, dtype=torch.bool)
+    ratio = report.alone_gap_se[off] / exact.alone_gap_se[off]
+    assert 0.8 < float(ratio.min()) <= float(ratio.max()) < 1.25
     ratio = report.phi_se / exact.phi_se
     assert 0.6 < float(ratio.min()) <= float(ratio.max()) < 1.6
 

@@ -13,7 +13,7 @@ from mmeq.errors import MmeqError
 from mmeq.methods.shapley import Shapley
 
 
-def report(phi, alone=None, banzhaf=None, se=0.0):
+def report(phi, alone=None, banzhaf=None, se=0.0, alone_se=0.0, banzhaf_se=0.0):
     phi = torch.tensor(phi, dtype=torch.float64)
     other = torch.zeros_like(phi)
     return SimpleNamespace(
@@ -21,6 +21,8 @@ def report(phi, alone=None, banzhaf=None, se=0.0):
         alone=other if alone is None else torch.tensor(alone),
         banzhaf=other if banzhaf is None else torch.tensor(banzhaf),
         gap_se=torch.full((len(phi), len(phi)), se),
+        alone_gap_se=torch.full((len(phi), len(phi)), alone_se),
+        banzhaf_gap_se=torch.full((len(phi), len(phi)), banzhaf_se),
     )
 
 
@@ -160,6 +162,17 @@ def test_hysteresis_ema_and_warmup():
     assert method.order == (0, 1)
     method.on_report(report([0.5, 0.1]), 1)
     assert method.order == (1, 0)
+
+
+@pytest.mark.parametrize("rule", ["shapley", "unimodal", "banzhaf"])
+def test_hysteresis_is_in_standard_errors_of_what_sorts(rule):
+    own = {"shapley": "se", "unimodal": "alone_se", "banzhaf": "banzhaf_se"}[rule]
+    score = [0.3, 0.2, 0.1]
+    for error, order in ((1.0, (0, 1, 2)), (0.01, (2, 1, 0))):
+        noise = {"se": 1.0, "alone_se": 1.0, "banzhaf_se": 1.0, own: error}
+        method = Shapley("abc", order=rule, hysteresis=1.0)
+        method.on_report(report(score, alone=score, banzhaf=score, **noise), 0)
+        assert method.order == order
 
 
 def test_alternate_epoch_reorders_after_a_round():

@@ -135,6 +135,24 @@ def test_each_phase_leaves_the_other_untouched():
             assert torch.equal(value, seen.moments[-1][name][key]), name
 
 
+def test_batch_norms_of_teachers_see_only_samples_that_have_the_modality():
+    spec = toy_spec(2, complete=False)
+    (batch,) = toy_batches(spec, count=1)
+    batch["present"][:6, 0] = False
+    batch["inputs"]["a"][:6] = 0.0
+    module = toy_module(spec, method=Umt, fusion=CONCAT)
+    normed = {n: nn.Sequential(nn.BatchNorm1d(WIDTH), nn.Linear(WIDTH, DIM)) for n in spec.names}
+    module.method.adopt(nn.ModuleDict(normed))
+    alone, teacher = copy.deepcopy(normed["a"]), module.method.teachers["a"]
+    wanted = alone(batch["inputs"]["a"][6:])
+    rows = module.method.train().taught(batch).rows
+    torch.testing.assert_close(rows[0][6:], wanted)
+    torch.testing.assert_close(teacher[0].running_mean, alone[0].running_mean)
+    batch["present"][:, 0] = False  # nobody has it
+    module.method.taught(batch)
+    torch.testing.assert_close(teacher[0].running_mean, alone[0].running_mean)
+
+
 @pytest.mark.parametrize(
     ("epochs", "share", "wanted"), [(1, 0.3, 1), (4, 0.3, 1), (4, 0.0, 1), (5, 0.4, 2), (3, 1.0, 2)]
 )

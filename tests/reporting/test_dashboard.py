@@ -187,7 +187,7 @@ def test_a_damaged_run_is_told_and_left_out(tmp_path, monkeypatch, capsys):
     with pytest.raises(SystemExit, match="2"):
         dashboard.main()
     told = capsys.readouterr().err
-    assert f"{tmp_path / 'runs/line/history.jsonl'}, line 2, is damaged" in told
+    assert f"mmeq: {tmp_path / 'runs/line/history.jsonl'}, line 2, is damaged" in told
     assert f"{tmp_path / 'runs/results/results.json'} is damaged: it is no JSON object" in told
     assert f"{tmp_path / 'runs/keys/results.json'} is damaged: it lacks 'game'" in told
     root = Tree((tmp_path / "p.html").read_text("utf-8")).root
@@ -216,6 +216,17 @@ def test_mistakes(arguments, said, tmp_path, monkeypatch, capsys):
         dashboard.main()
     assert said in capsys.readouterr().err
     assert (tmp_path / "other.html").read_text("utf-8") == "mine"
+
+
+def test_a_page_that_cannot_be_written_is_told(tmp_path, monkeypatch, capsys):
+    run(tmp_path / "run", epochs=1)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.argv", ["x", "runs=run", "output=run/config.yaml/x.html"])
+    with pytest.raises(SystemExit, match="2"):
+        dashboard.main()
+    said = capsys.readouterr().err
+    assert said.startswith("mmeq: run/config.yaml/x.html cannot be written (")
+    assert said.count("\n") == 1
 
 
 def test_a_page_is_written_again(tmp_path, monkeypatch, capsys):

@@ -161,7 +161,7 @@ def test_findings_are_kept_without_their_intervals(tmp_path):
 
     found = {
         "missing": {"rates": [{"rate": 0.1, "accuracy": number(0.7), "effective": 0.09}]},
-        "probe": {"a": {"accuracy": 0.6, "low": 0.5, "high": 0.7}},
+        "probe": {"a": {"accuracy": 0.6, "low": 0.5, "high": 0.7}, "b": {"skipped": "gone"}},
         "strategies": {
             "strategies": {"cyclic": {"accuracy": number(0.8), "closed": number(0.25), "cells": 3}},
             **{name: number(0.123456789) for name in ("oracle", "control", "gap", "excess")},

@@ -140,6 +140,10 @@ def test_mistakes_are_one_line(home, monkeypatch, capsys):
         assert (status, out) == (2, "")
         assert said in err
         assert "Traceback" not in err
+    status, _, err = command(monkeypatch, capsys, "runs", "--output", "runs/j0/config.yaml/x")
+    assert status == 2
+    assert err.startswith("mmeq: runs/j0/config.yaml/x/report.md cannot be written (")
+    assert err.count("\n") == 1
     (home / "runs/j0/results.json").write_text("{")
     status, out, err = command(monkeypatch, capsys, "runs")
     assert status == 2

@@ -5,6 +5,7 @@ Shape suffixes: N samples, C classes.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -15,6 +16,7 @@ from mmeq.data.split import Split, carve, shrink
 from mmeq.errors import MmeqError, did_you_mean
 
 ROLES = ("id", "label", "split", "group")
+NOTHING = "nan"
 SYNONYMS = {
     **{name: TRAIN for name in ("train", "training")},
     **{name: VALIDATION for name in ("validation", "val", "valid", "dev", "eval")},
@@ -101,12 +103,22 @@ def classes_of(
     Args:
         table: any.
         column: of class names.
-        wanted: classes in order; None: those found, sorted, by value when all are numbers.
+        wanted: classes in order; None: those found, sorted, by value when all are finite
+            numbers.
 
     Raises:
-        MmeqError: for an empty cell, a class that is not wanted, and fewer than two classes.
+        MmeqError: for an empty cell, one that says ``nan`` (what pandas writes for nothing) unless
+            it is wanted, a class that is not wanted, and fewer than two classes.
     """
     names = whole(table, column, "label")
+    nothing = {name for name in names if name.lower() == NOTHING} - set(wanted or ())
+    if lost := [row for row, name in enumerate(names) if name in nothing]:
+        raise MmeqError(
+            f"{table.place(lost[0])}: the label (column {column!r}) is {names[lost[0]]!r}, which "
+            "stands for nothing"
+            + (f", as in {len(lost) - 1} more rows" if len(lost) > 1 else "")
+            + "; a class of this name is taken by dataset.classes"
+        )
     if wanted is None:
         classes = _in_order(set(names))
     else:
@@ -131,9 +143,12 @@ def classes_of(
 
 def _in_order(names: set[str]) -> tuple[str, ...]:
     try:
-        return tuple(sorted(names, key=lambda name: (float(name), name)))
+        value = {name: float(name) for name in names}
     except ValueError:
         return tuple(sorted(names))
+    if not all(map(math.isfinite, value.values())):  # NaN has no place in an order
+        return tuple(sorted(names))
+    return tuple(sorted(names, key=lambda name: (value[name], name)))
 
 
 def made(

@@ -196,6 +196,8 @@ def told(where: object, read: Callable[[], T]) -> T:
     """
     try:
         return read()
+    except MmeqError:  # of another file, which it names
+        raise
     except KeyError as error:
         raise MmeqError(f"{where} is damaged: it lacks {error.args[0]!r}") from error
     except (OSError, ValueError, TypeError, AttributeError) as error:  # JSON and UTF-8 too

@@ -162,6 +162,7 @@ def test_id_may_be_the_file_too(tmp_path):
         (["10", "9", "1"], ("1", "9", "10")),
         (["0.5", "-1"], ("-1", "0.5")),
         (["b", "a", "10"], ("10", "a", "b")),
+        (["inf", "9", "10"], ("10", "9", "inf")),
     ],
 )
 def test_classes_in_order(tmp_path, labels, classes):
@@ -176,6 +177,8 @@ def test_given_classes(tmp_path):
     assert listing.classes == ("1", "0")
     assert listing.labels[:2].tolist() == [1, 0]
     refuses(r"my.csv, line 3: the label '1' is none of dataset.classes", path, classes=["0", "2"])
+    named = OwnData(table(tmp_path, words(label=[0, "nan"]), "n.csv"), classes=["nan", 0]).listing()
+    assert named.labels[:2].tolist() == [1, 0]
     refuses(r"class '2' has 0 of the 3 samples", path, classes=[0, 1, 2])
     refuses(r"classes: '1' is given twice", path, classes=[0, 1, "1"])
 
@@ -458,6 +461,11 @@ def test_no_array_file_is_there(tmp_path):
         ({"Label": "ab"}, {}, "my.csv has no column 'label'; did you mean 'Label'.*one of: Label"),
         ({"mood": "ab"}, {}, "no column 'label' .one of: mood, words.; .*columns={label"),
         ({"label": ["a", "b", ""]}, {}, r"line 4: the label .column 'label'. is empty, as in 9 mo"),
+        (
+            {"label": ["0", "1", "NaN"]},
+            {},
+            r"my.csv, line 4: the label .column 'label'. is 'NaN', .*, as in 9 more rows",
+        ),
         ({"label": ["a"]}, {}, "column 'label' of my.csv has one class alone .'a'."),
         ({"label": ["a"] * 29 + ["b"]}, {}, r"class 'b' has 1 of the 3 .*my.csv, line 31"),
         ({"id": range(7)}, {}, "my.csv, line 9: the id '0' is that of line 2 too"),
