@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -219,3 +220,12 @@ def difference(one: object, two: object, path: str = "") -> str | None:
     else:
         return None if one == two else f"{path}: {one!r} and {two!r}"
     return next(filter(None, (difference(*pair) for pair in pairs)), None)
+
+
+def inside(path: Path) -> int:
+    """A byte in the middle of the largest part of a checkpoint; between parts there is padding."""
+    with zipfile.ZipFile(path) as archive:
+        part = max(archive.infolist(), key=lambda entry: entry.file_size)
+        with archive.open(part) as stream:
+            content = stream.read()
+    return path.read_bytes().index(content) + len(content) // 2

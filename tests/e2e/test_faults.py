@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from e2e.faulty import PATIENCE, Process, alive, gone, group, halves, lines, owner
-from e2e.running import PLAIN, SMALL, difference, history, results, timeless
+from e2e.running import PLAIN, SMALL, difference, history, inside, results, timeless
 from e2e.test_resume import RANDOM, assert_same_run
 
 OPTIONS = [*SMALL, *PLAIN, *RANDOM, "trainer.max_epochs=3", "dataset.samples=800", "batch_size=8"]
@@ -168,7 +168,7 @@ def damage(path: Path, how: str) -> None:
     elif how == "empty":
         data.clear()
     else:
-        data[len(data) // 2] ^= 1
+        data[inside(path)] ^= 1
     path.write_bytes(data)
 
 

@@ -8,7 +8,7 @@ import sys
 import numpy as np
 import pytest
 import torch
-from e2e.running import PLAIN, ROOT, SMALL, checkpoint, environment, history
+from e2e.running import PLAIN, ROOT, SMALL, checkpoint, environment, history, inside
 
 from mmeq.data.columns import VectorColumn
 from mmeq.data.datamodule import DataModule
@@ -180,7 +180,7 @@ def test_a_damaged_checkpoint_is_said_to_be_one(how, warm, tmp_path):
         if how == "cut":
             del data[1000:]
         else:
-            data[len(data) // 2] ^= 1
+            data[inside(path)] ^= 1
         path.write_bytes(data)
     resumed = warm("mmeq.train", f"resume={folder}", "trainer.max_epochs=2", cwd=tmp_path)
     evaluated = warm("mmeq.eval", f"run={folder}", cwd=tmp_path)
