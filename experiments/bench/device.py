@@ -7,12 +7,11 @@ from statistics import median
 
 import torch
 from measure import Line, in_turn, line, now
-from models import Batches, build, device, epoch, floor
+from models import Batches, Shapley, build, device, epoch, floor
 from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
 
 from mmeq.methods.joint import Joint
-from mmeq.methods.shapley import Shapley
 
 KIND, MODALITIES, BATCH, SIDE = "ResNet-18", 2, 64, 8192
 

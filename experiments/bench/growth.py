@@ -13,12 +13,11 @@ from functools import partial
 import torch
 from coalitions import CLASSES, memory_of, seconds
 from measure import Line, in_turn
-from models import Batches, build, device, epoch, moved
+from models import Batches, Shapley, build, device, epoch, moved
 
 from mmeq.game import all_coalitions
 from mmeq.game.bootstrap import bootstrap_draws, mean_statistic
 from mmeq.game.measure import measure_game
-from mmeq.methods.shapley import Shapley
 
 Runs = dict[int, Callable[[], float]]
 

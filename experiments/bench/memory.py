@@ -12,12 +12,11 @@ from built import SHAPLEY, built
 from gauge import peak, trim
 from lightning.pytorch import Callback, Trainer
 from measure import Line, line
-from models import Batches, Everything, Plain, build, device, epoch, validation
+from models import Batches, Everything, Plain, Shapley, build, device, epoch, validation
 from torch import Tensor
 
 from mmeq.callbacks.memory import resident
 from mmeq.methods.joint import Joint
-from mmeq.methods.shapley import Shapley
 
 GROWTH = (*SHAPLEY, "dataset=mfeat", "dataset.train_size=150", "callbacks.console=null")
 """Alternating training, its record and figures too, on few samples."""

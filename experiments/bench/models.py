@@ -8,14 +8,16 @@ from typing import Any
 
 import lightning
 import torch
+from hydra.utils import instantiate
 from measure import now
+from omegaconf import OmegaConf
 from torch import Tensor, nn
 
+from mmeq.config import conf_dir
 from mmeq.data.spec import DatasetSpec, Modality
 from mmeq.encoders.resnet import AudioResNet, PictureResNet
 from mmeq.encoders.transformer import SequenceTransformer
 from mmeq.encoders.vector import VectorEncoder
-from mmeq.fusions.memory import Memory
 from mmeq.game.missing import missing_table
 from mmeq.methods.base import Method
 from mmeq.module import MultimodalModule
@@ -39,6 +41,19 @@ ENCODERS: dict[str, Callable[..., nn.Module]] = {
 DIMS = {"ResNet-18": 512, "transformer": 512, "MLP": 64}
 BATCHES = {"ResNet-18": 8, "transformer": 32, "MLP": 64}
 """Samples a batch."""
+
+
+def configured(group: str, name: str) -> Callable[..., Any]:
+    """What a file of conf/ makes, with its options set and the rest still to be given."""
+    made: Callable[..., Any] = instantiate(
+        OmegaConf.load(conf_dir() / group / f"{name}.yaml"), _partial_=True
+    )
+    return made
+
+
+Memory = configured("fusion", "memory")
+Shapley = configured("method", "shapley")
+"""The default's parts."""
 
 
 def device() -> torch.device:

@@ -17,9 +17,8 @@ from unittest.mock import patch
 import torch
 from built import SHAPLEY, built
 from measure import Line, now
-from models import Batches, Clock, build, device, trainer
+from models import Batches, Clock, Shapley, build, device, trainer
 
-from mmeq.methods.shapley import Shapley
 from mmeq.module import MultimodalModule
 
 LOOP = "Lightning's loop, hooks, and what no part has"

@@ -14,7 +14,7 @@ from functools import partial
 import torch
 from gauge import peak
 from measure import Line, in_turn, line, now, ratio
-from models import Batches, build, device, epoch, floor, half
+from models import Batches, Shapley, build, device, epoch, floor, half
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -22,7 +22,6 @@ from mmeq.config.compiling import compile_parts
 from mmeq.data.spec import Modality
 from mmeq.encoders.resnet import PictureResNet
 from mmeq.methods.joint import Joint
-from mmeq.methods.shapley import Shapley
 
 JOBS = {
     "ResNet-18": (2, 2, (2, 3, 6), (2,)),

@@ -15,13 +15,12 @@ from typing import Any
 import torch
 from gauge import peak
 from measure import Line, in_turn, line, now, ratio
-from models import Batches, Everything, Plain, build, device, half, moved, validation
+from models import Batches, Everything, Plain, Shapley, build, device, half, moved, validation
 from torch import Tensor
 
 from mmeq.game import all_coalitions, shapley_values
 from mmeq.inference.orders import inference_orders
 from mmeq.methods.joint import Joint
-from mmeq.methods.shapley import Shapley
 from mmeq.module import MultimodalModule
 
 JOBS = {
