@@ -13,6 +13,11 @@ from mmeq.reporting.tables import Table
 LONG = 10
 """Letters from which the title of a column takes two lines."""
 ENDS = "Small figures are the ends of the intervals."
+LETTERS = "αβγδεζηθικλμνξπρστυφχψωΓΔΘΛΞΠΣΦΨΩ"
+NAMES = (
+    "alpha beta gamma delta varepsilon zeta eta theta iota kappa lambda mu nu xi pi rho sigma tau "
+    "upsilon phi chi psi omega Gamma Delta Theta Lambda Xi Pi Sigma Phi Psi Omega"
+)
 MARKS = {
     "\\": r"\textbackslash{}",
     "{": r"\{",
@@ -32,8 +37,17 @@ MARKS = {
     "–": "--",
     "·": r"$\cdot$",
     "×": r"$\times$",
-    "φ": r"$\phi$",
+    "±": r"$\pm$",
+    "≤": r"$\leq$",
+    "≥": r"$\geq$",
+    "≠": r"$\neq$",
+    "→": r"$\to$",
+    "∞": r"$\infty$",
+    "√": r"$\surd$",
     "²": r"$^2$",
+    "³": r"$^3$",
+    "µ": r"$\mu$",
+    **{letter: rf"$\{name}$" for letter, name in zip(LETTERS, NAMES.split(), strict=True)},
 }
 
 
