@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
+from e2e.faulty import Process
 from e2e.running import PLAIN, SMALL, environment, history, results
 from e2e.test_resume import assert_same_run
 
@@ -28,18 +29,11 @@ def sweep(warm, folder, *overrides, subdir="lr-${optim.optimizer.lr}"):
     return warm("mmeq.train", "-m", *BASE, *where, *overrides, cwd=folder.parent)
 
 
-def begun(folder: Path, *overrides: str, after: str) -> subprocess.Popen:
+def begun(warm, folder: Path, *overrides: str, after: str) -> Process:
     """Start a sweep, and return it when a file that the pattern names is there."""
-    command = [sys.executable, "-m", "mmeq.train", "-m", *BASE, *overrides]
-    process = subprocess.Popen(
-        [*command, f"hydra.sweep.dir={folder}", "hydra.sweep.subdir=seed-${seed}"],
-        env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
-    until = time.monotonic() + 120
-    while not list(folder.glob(after)):
-        assert process.poll() is None, process.communicate()
-        assert time.monotonic() < until
-        time.sleep(0.05)
+    where = [f"hydra.sweep.dir={folder}", *overrides]
+    process = Process(warm, "-m", *BASE, *where, cwd=folder.parent)
+    process.until(lambda: bool(list(folder.glob(after))))
     return process
 
 
@@ -104,12 +98,12 @@ def test_a_stopped_sweep_goes_on(launcher, warm, tmp_path):
     """SIGTERM to the driver ends it and its jobs in good order; the same command finishes them."""
     more = JOBLIB if launcher == "joblib" else ()
     folder = tmp_path / "sweep"
-    process = begun(folder, "seed=0,1,2,3", LONG, *more, after="*/checkpoints/last.ckpt")
-    process.send_signal(signal.SIGTERM)
-    out, err = process.communicate(timeout=60)
-    assert process.returncode == 143, err
-    assert f"the same command with hydra.sweep.dir={folder}" in err
-    assert "Traceback" not in err + out
+    seeds = ("seed=0,1,2,3", "hydra.sweep.subdir=seed-${seed}")
+    with begun(warm, folder, *seeds, LONG, *more, after="*/checkpoints/last.ckpt") as process:
+        process.send(signal.SIGTERM)
+        assert process.status(60) == 143, process.text()
+        assert f"the same command with hydra.sweep.dir={folder}" in process.text()
+        assert "Traceback" not in process.text()
     stopped = state.jobs(folder)
     assert 1 <= len(stopped) <= 2  # the others were not begun
     assert {job.state for job in stopped} == {"stopped"}
@@ -128,9 +122,10 @@ def test_a_stopped_sweep_goes_on(launcher, warm, tmp_path):
 @pytest.mark.parametrize("launcher", ["basic", "joblib"])
 def test_a_killed_driver_leaves_no_job_behind(launcher, warm, tmp_path):
     more = JOBLIB if launcher == "joblib" else ()
-    process = begun(tmp_path / "s", "seed=0,1,2,3", LONG, *more, after="*/checkpoints/last.ckpt")
-    process.kill()
-    process.communicate()
+    given = ("seed=0,1,2,3", "hydra.sweep.subdir=seed-${seed}", LONG, *more)
+    with begun(warm, tmp_path / "s", *given, after="*/checkpoints/last.ckpt") as process:
+        process.send(signal.SIGKILL)
+        process.status()
     wait_for_end(tmp_path / "s")
     time.sleep(1)  # in which a worker that was left alone would begin the next
     known = state.jobs(tmp_path / "s")
@@ -184,7 +179,7 @@ def test_a_job_that_another_process_is_at_is_left_to_it(warm, tmp_path):
     assert f"{other}: finished before" in done.stdout
 
 
-def test_a_search_is_killed_goes_on_and_prunes(tmp_path):
+def test_a_search_is_killed_goes_on_and_prunes(warm, tmp_path):
     """The first trial sets the median; one that learns nothing is ended, however long it would."""
     pytest.importorskip("optuna")
     search = [
@@ -198,16 +193,13 @@ def test_a_search_is_killed_goes_on_and_prunes(tmp_path):
         *("dataset.samples=400", "dataset.unique=0.9", "hydra.sweeper.seed=2", "monitor=val/nll"),
     ]
     folder = tmp_path / "sweep"
-    command = [sys.executable, "-m", "mmeq.train", "-m", *BASE, *search, LONG]
-    command += [f"hydra.sweep.dir={folder}"]
-    process = subprocess.Popen(command, env=environment(), stdout=subprocess.PIPE)
-    while not (folder / "0" / "checkpoints" / "last.ckpt").is_file():
-        assert process.poll() is None
-        time.sleep(0.05)
-    process.kill()
-    process.communicate()
-    done = subprocess.run(command, env=environment(), capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
+    given = (*search, LONG)
+    with begun(warm, folder, *given, after="0/checkpoints/last.ckpt") as process:
+        process.send(signal.SIGKILL)
+        process.status()
+    command = ("-m", *BASE, *given, f"hydra.sweep.dir={folder}")
+    done = warm("mmeq.train", *command, cwd=tmp_path)
+    assert done.status == 0, done.stderr
     known = state.jobs(folder)
     assert [job.number for job in known] == [0, 1]
     assert "resume=" in (folder / "0" / "overrides.txt").read_text("utf-8")
@@ -227,27 +219,22 @@ def test_a_search_is_killed_goes_on_and_prunes(tmp_path):
         "PRUNED" if rate == "1e-12" else "COMPLETE" for rate in rates
     ]
     assert study.trials[0].value == pytest.approx(results(folder / "0")["monitor"]["value"])
-    again = subprocess.run(
-        [*command, "optim.optimizer.lr=choice(1e-3,1e-2)"],
-        env=environment(), capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    assert again.returncode == 2
+    again = warm("mmeq.train", *command, "optim.optimizer.lr=choice(1e-3,1e-2)", cwd=tmp_path)
+    assert again.status == 2
     assert "the record of another search (it differs in optim.optimizer.lr)" in again.stderr
 
 
 @pytest.mark.parametrize("launcher", ["submitit_local", "submitit_slurm"])
-def test_a_queue_runs_the_jobs(launcher, tmp_path):
+def test_a_queue_runs_the_jobs(launcher, warm, tmp_path):
     """Slurm's commands are played by scripts that start what they are given on this machine."""
     pytest.importorskip("submitit")
     folder, extra, seeds = tmp_path / "sweep", {}, "0"
     if launcher == "submitit_slurm":
         extra, seeds = slurm(tmp_path / "bin"), "0,1"
     given = [f"hydra/launcher={launcher}", f"seed={seeds}", f"hydra.sweep.dir={folder}"]
-    done = subprocess.run(
-        [sys.executable, "-m", "mmeq.train", "-m", *BASE, *given, "hydra.launcher.timeout_min=5"],
-        env={**environment(), **extra}, capture_output=True, text=True, check=False, timeout=180,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
+    given += ["hydra.launcher.timeout_min=5"]
+    done = warm("mmeq.train", "-m", *BASE, *given, cwd=tmp_path, **extra)
+    assert done.status == 0, done.stderr
     count = len(seeds.split(","))
     assert f"{count} jobs: {count} finished" in done.stdout
     assert [results(folder / str(number))["epochs"] for number in range(count)] == count * [3]
