@@ -17,7 +17,8 @@ from pathlib import Path
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parent))
 
-from engine.numbers import Estimate, estimate  # noqa: E402
+import numpy as np  # noqa: E402
+from engine.numbers import DRAWS, Estimate, estimate  # noqa: E402
 from engine.page import markdown  # noqa: E402
 
 from mmeq.files import write_text  # noqa: E402
@@ -27,6 +28,8 @@ MARK, END = "<!-- since -->", "<!-- /since -->"
 TABLES = {"brca": "brca", "emoji": "emoji", "mfeat": "mfeat"}
 TABLES["mfeat150"] = "mfeat · train_size=150"
 AGAINST = ("joint · concat", "shapley · memory")
+BEST = "amco"
+"""The best of the methods that the tables compare, by mean rank."""
 NUMBERS: dict[str, tuple[str, Callable[[dict], float], float]] = {
     "accuracy": ("accuracy", lambda test: test["accuracy"], 100),
     "EDM %": ("edm", lambda test: test["edm"], 1),
@@ -47,6 +50,33 @@ def gap(lines: list[dict], base: dict[tuple[str, str], dict], column: str) -> Es
     there, here, unit = NUMBERS[column]
     pairs = [(line, base.get((str(line["seed"]), str(line["split_seed"])))) for line in lines]
     return estimate(unit * (here(line["test"]) - float(old[there])) for line, old in pairs if old)
+
+
+def rank_of(runs: list[dict[str, str]], lines: list[dict], name: str) -> tuple[float, float, float]:
+    """95 % interval of a row's mean rank, and how often it is better than that of `BEST`.
+
+    Seeds and splits are drawn with replacement, the same of all rows; of each draw the rows of a
+    data set are ranked by mean accuracy, a row being as good as tied ones.
+    """
+    generator, total, rival = np.random.default_rng(0), np.zeros(DRAWS), np.zeros(DRAWS)
+    for data, title in TABLES.items():
+        row_of: dict[str, dict[tuple[str, str], float]] = {}
+        for run in runs:
+            if run["table"] == title and not run["row"].startswith("unimodal"):
+                key = run["seed"], run["split_seed"]
+                row_of.setdefault(run["row"], {})[key] = float(run["accuracy"])
+        for line in lines:
+            if (line["row"], line["table"]) == (name, data):
+                key = str(line["seed"]), str(line["split_seed"])
+                row_of.setdefault(name, {})[key] = line["test"]["accuracy"]
+        keys = sorted(row_of[name])
+        accuracy_RK = np.array([[here[key] for key in keys] for here in row_of.values()])
+        drawn_DK = generator.integers(0, len(keys), (DRAWS, len(keys)))
+        mean_RD = accuracy_RK[:, drawn_DK].mean(-1)
+        for ranks, row in ((total, name), (rival, BEST)):
+            ranks += 1 + (mean_RD > mean_RD[list(row_of).index(row)] + 1e-12).sum(0)
+    low, high = np.percentile(total / len(TABLES), [2.5, 97.5])
+    return float(low), float(high), float((total < rival).mean())
 
 
 def page(lines: list[dict]) -> str:
@@ -72,9 +102,11 @@ def page(lines: list[dict]) -> str:
                 ]
                 body.append([name, data, old, *told])
         ranked = ", ".join(f"{data} {place}" for data, place in zip(TABLES, places, strict=True))
+        low, high, better = rank_of(runs, lines, name)
         said.append(
             f"- {name}: rank in test accuracy among the {len(others)} fused rows of the tables "
-            f"below and itself: {ranked}; mean {sum(places) / len(places):.2f}."
+            f"below and itself: {ranked}; mean {sum(places) / len(places):.2f} ({low:.1f} to "
+            f"{high:.1f}), above {BEST}'s in {100 * better:.0f} % of draws."
         )
     head = ["now", "data", "less", *NUMBERS]
     return markdown(head, body) + "\n" + "\n".join(said) + "\n"
