@@ -65,11 +65,16 @@ def by_run(lines: Iterable[Line], measure: Measure) -> dict[tuple[Any, Any], flo
     return {(line["seed"], line["split_seed"]): measure(line) for line in lines}
 
 
-def difference(ours: Iterable[Line], theirs: Iterable[Line], measure: Measure) -> Estimate:
-    """Mean of the differences of runs of equal seed and split, with its interval."""
+def differences(ours: Iterable[Line], theirs: Iterable[Line], measure: Measure) -> list[float]:
+    """The difference of each two runs of equal seed and split."""
     mine, base = by_run(ours, measure), by_run(theirs, measure)
     pairs = [(mine[key], base[key]) for key in mine if key in base]
-    return estimate(a - b for a, b in pairs if a is not None and b is not None)
+    return [a - b for a, b in pairs if a is not None and b is not None]
+
+
+def difference(ours: Iterable[Line], theirs: Iterable[Line], measure: Measure) -> Estimate:
+    """Mean of the differences of runs of equal seed and split, with its interval."""
+    return estimate(differences(ours, theirs, measure))
 
 
 def table_of(lines: Iterable[Line]) -> dict[str, dict[str, list[Line]]]:

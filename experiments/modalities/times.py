@@ -19,12 +19,9 @@ from strategies import encoded, predicted, strategies
 LEAST = 0.05
 """CPU seconds that a measurement repeats a prediction for, at least."""
 
-ALIKE = ("fusion=memory", "fusion.gain=1", "fusion.align=feature", "inference=memory_guided")
+ALIKE = ("fusion=memory", "inference=memory_guided")
 """Of both methods: joint training averages over the orders of inference, alternating never does."""
-METHODS = {
-    "joint": ("method=joint",),
-    "shapley": ("method=shapley", "method.pace=step", "method.weigh=equal", "method.weight=1"),
-}
+METHODS = {"joint": ("method=joint",), "shapley": ("method=shapley",)}
 
 
 class Clock(Callback):

@@ -13,17 +13,23 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from scipy import stats
+HERE = Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE.parent))
 
-from mmeq.files import write_json, write_text
+import numpy as np  # noqa: E402
+from engine.numbers import Estimate  # noqa: E402
+from engine.page import markdown  # noqa: E402
+from engine.spread import interval  # noqa: E402
 
-HERE = Path(__file__).parent
+from mmeq.files import write_json, write_text  # noqa: E402
+
 MARK = "<!-- table -->"
+FEW = 5
+"""Pairs that a difference is told apart from, at least."""
 TUNING_SEED = 100
 PAIR = [
     "backbone=pretrained",
@@ -60,15 +66,8 @@ SETTINGS: dict[str, dict[str, Any]] = {
     },
 }
 """Setting → options, and for each tuning the learning rates to choose from."""
-ALIGNED = ("fusion.gain=1", "fusion.align=feature")
-METHODS = {
-    "joint": ["method=joint", *ALIGNED],
-    "shapley": [
-        *("method=shapley", "method.pace=step", "method.weigh=equal", "method.weight=1"),
-        *ALIGNED,
-    ],
-}
-"""Method → options; of alternation those with which results.json was measured."""
+METHODS = {"joint": ["method=joint"], "shapley": ["method=shapley"]}
+"""Method → options; both with the fusion of the preset, memory."""
 
 
 def sweep(folder: Path, setting: str, tune: str, method: str, *swept: str) -> None:
@@ -129,13 +128,15 @@ def cell(runs: Path, setting: str, tune: str, method: str, seeds: str) -> None:
     )  # fmt: skip
 
 
-def interval(values: list[float], scale: float = 1.0, digits: int = 1) -> str:
-    """Mean and 95 % t interval over runs."""
-    x = scale * np.asarray(values, dtype=float)
-    if len(x) < 2:
-        return f"{x.mean():.{digits}f}"
-    half = stats.t.ppf(0.975, len(x) - 1) * x.std(ddof=1) / np.sqrt(len(x))
-    return f"{x.mean():.{digits}f} ± {half:.{digits}f}"
+def told(values: Sequence[float], scale: float = 1.0, digits: int = 1) -> str:
+    """Mean and 95 % interval over runs (expanded percentile bootstrap)."""
+    return Estimate(*interval([scale * value for value in values]), len(values)).text(digits)
+
+
+def change(values: Sequence[float]) -> str:
+    """Mean of paired differences in points; bold: 5 pairs or more, interval without 0."""
+    found = Estimate(*interval([100 * value for value in values]), len(values))
+    return f"**{found.text()}**" if found.apart and found.n >= FEW else found.text()
 
 
 def rows(runs: Path) -> Iterator[dict[str, Any]]:
@@ -172,68 +173,59 @@ def summary(folder: Path, one: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def encoders(tree: dict[str, Any], modalities: list[str]) -> dict[str, Any]:
+def encoders(tree: dict[str, Any]) -> dict[str, Any]:
     """The part of a mapping by series that belongs to encoders."""
     return {name: value for name, value in tree.items() if name.startswith("encoder/")}
 
 
 def table(found: list[dict[str, Any]]) -> str:
     """The page's tables."""
-    lines = [
-        "| setting | tuned | method | lr | accuracy % | EDM | image alone % | text alone % | "
-        "runs |",
-        "|---|---|---|---|---|---|---|---|---|",
-    ]
+    modalities = ("image", "text")
+    reached, watched, differences = [], [], []
     for row in found:
         runs = row["runs"]
-        cells = [
-            row["setting"], row["tune"], row["method"], row["rate"],
-            interval([r["accuracy"] for r in runs], 100),
-            interval([r["edm"] for r in runs]),
-            *(interval([r["alone"][m] for r in runs], 100) for m in ("image", "text")),
+        named = [row["setting"], row["tune"], row["method"]]
+        reached.append([
+            *named, row["rate"],
+            told([r["accuracy"] for r in runs], 100),
+            told([r["edm"] for r in runs]),
+            *(told([r["alone"][m] for r in runs], 100) for m in modalities),
             str(len(runs)),
-        ]  # fmt: skip
-        lines.append(f"| {' | '.join(cells)} |")
-    lines += [
-        "",
-        "| setting | tuned | method | spikes / 1,000 steps | largest norm / median | a step of the "
-        "other: image, text (10⁻³ nats) | forgetting: image, text (points) | drift: image, text "
-        "(%) |",
-        "|---|---|---|---|---|---|---|---|",
-    ]
-    for row in found:
-        runs = row["runs"]
-        norms = [encoders(r["norms"], ["image", "text"]) for r in runs]
+        ])  # fmt: skip
+        norms = [encoders(r["norms"]) for r in runs]
         steps = [sum(one["steps"] for one in each.values()) for each in norms]
         spiked = [sum(one["spikes"] for one in each.values()) for each in norms]
-        per_step = [1000 * s / max(1, n) for s, n in zip(spiked, steps, strict=True)]
-        worst = [max(encoders(r["worst"], []).values(), default=np.nan) for r in runs]
-        cells = [
-            row["setting"], row["tune"], row["method"], interval(per_step), interval(worst),
-            ", ".join(interval(other_steps(runs, m), 1000, 2) for m in ("image", "text")),
-            ", ".join(interval([r["forgetting"][m] for r in runs], 100) for m in ("image", "text")),
-            ", ".join(interval([r["drift"][m] for r in runs], 100, 2) for m in ("image", "text")),
-        ]  # fmt: skip
-        lines.append(f"| {' | '.join(cells)} |")
-    lines += [
-        "",
-        "| setting | tuned | alternating less joint, by seed: accuracy (points) | image alone | "
-        "text alone | seeds |",
-        "|---|---|---|---|---|---|",
-    ]
+        worst = [max(encoders(r["worst"]).values(), default=np.nan) for r in runs]
+        watched.append([
+            *named,
+            told([1000 * s / max(1, n) for s, n in zip(spiked, steps, strict=True)]),
+            told(worst),
+            *(told(other_steps(runs, m), 1000, 2) for m in modalities),
+            *(told([r["forgetting"][m] for r in runs], 100) for m in modalities),
+            *(told([r["drift"][m] for r in runs], 100, 2) for m in modalities),
+        ])  # fmt: skip
     for joint, shapley in paired(found):
         pairs = [(a, b) for a in joint["runs"] for b in shapley["runs"] if a["seed"] == b["seed"]]
-        cells = [
+        differences.append([
             joint["setting"], joint["tune"],
-            interval([b["accuracy"] - a["accuracy"] for a, b in pairs], 100),
-            *(
-                interval([b["alone"][m] - a["alone"][m] for a, b in pairs], 100)
-                for m in ("image", "text")
-            ),
+            change([b["accuracy"] - a["accuracy"] for a, b in pairs]),
+            *(change([b["alone"][m] - a["alone"][m] for a, b in pairs]) for m in modalities),
+            change([b["proper_mean"] - a["proper_mean"] for a, b in pairs]),
+            change([(b["edm"] - a["edm"]) / 100 for a, b in pairs]),
             str(len(pairs)),
-        ]  # fmt: skip
-        lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines) + "\n"
+        ])  # fmt: skip
+    named = ["setting", "tuned"]
+    return "\n".join([
+        markdown([*named, "alternating less joint: accuracy", "image alone", "text alone",
+                  "missing", "EDM %", "pairs"], differences),
+        f"{5 * len(differences)} comparisons, points; bold: the interval over at least {FEW} pairs "
+        "leaves 0 out, which one in twenty does by chance.\n",
+        markdown([*named, "method", "lr", "accuracy %", "EDM %", "image alone %", "text alone %",
+                  "runs"], reached),
+        markdown([*named, "method", "spikes / 1,000 steps", "largest norm / median",
+                  "a step of the other: image (10⁻³ nats)", "text", "forgetting: image (points)",
+                  "text", "drift: image (%)", "text"], watched),
+    ])  # fmt: skip
 
 
 def paired(found: list[dict[str, Any]]) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
@@ -255,11 +247,19 @@ def other_steps(runs: list[dict[str, Any]], modality: str) -> list[float]:
     return out
 
 
+def merged(kept: list[dict[str, Any]], found: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Rows in the order of the settings; those found anew take the place of what was kept."""
+    named = {(row["setting"], row["tune"], row["method"]): row for row in [*kept, *found]}
+    places = [(s, t, m) for s, given in SETTINGS.items() for t in given["rates"] for m in METHODS]
+    return [named[place] for place in places if place in named]
+
+
 def page(runs: Path) -> None:
-    """Write results.json and the table of README.md."""
-    found = list(rows(runs))
-    write_json(HERE / "results.json", found)
-    readme = HERE / "README.md"
+    """Write results.json, which keeps the rows that no folder has any more, and the tables."""
+    path, readme = HERE / "results.json", HERE / "README.md"
+    kept = json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
+    found = merged(kept, list(rows(runs)))
+    write_json(path, found)
     head = readme.read_text(encoding="utf-8").split(MARK)[0]
     write_text(readme, f"{head}{MARK}\n\n{table(found)}")
 
@@ -270,7 +270,7 @@ def main() -> None:
     parser.add_argument("--runs", type=Path, default=Path("runs/tuning"))
     parser.add_argument("--settings", default=";".join(SETTINGS), help="which, by semicolon")
     parser.add_argument("--tunes", default="frozen,lora,full,scratch", help="which, by comma")
-    parser.add_argument("--seeds", default="0,1,2")
+    parser.add_argument("--seeds", default="0,1,2,3,4,5,6,7,8,9")
     parser.add_argument("--page", action="store_true", help="only write the page")
     arguments = parser.parse_args()
     if not arguments.page:

@@ -76,7 +76,7 @@ def adapters(folder: Path, name: str) -> dict:
 @pytest.mark.slow
 def test_a_language_model_learns_pictures_and_names(warm, smollm, tmp_path):
     run = warm.train(
-        tmp_path / "run", "dataset=emoji", "dataset.train_size=24", "backbone=llm", *SHORT,
+        tmp_path / "run", "dataset=emoji", "dataset.train_size=12", "backbone=llm", *SHORT,
         "trainer.limit_val_batches=2", "trainer.limit_test_batches=2",
         MMEQ_CACHE=str(smollm.parents[1]),
     )  # fmt: skip

@@ -60,17 +60,14 @@ def setting(gain: float, helps: bool) -> dict[str, list[dict]]:
     }
 
 
-@pytest.mark.parametrize(
-    ("settings", "cut", "wrong"),
-    [
-        ([(0.1, False), (0.4, False), (2.4, True), (3.0, True)], 1.4, 0),
-        ([(0.1, False), (0.4, True), (1.4, False), (3.0, True)], 2.2, 1),
-        ([(0.1, False), (0.4, False)], 1.4, 0),
-    ],
-)
-def test_the_rule_is_the_threshold_that_errs_least(module_of, settings, cut, wrong):
+def test_a_rule_is_right_by_the_mean_and_by_each_pair(module_of):
     page = module_of(EXPERIMENTS / "balanced", "page")
-    train = {str(k): setting(*one) for k, one in enumerate(settings)}
-    assert page.helps(train["0"], "joint concat") is settings[0][1]
-    found = page.found_rule(train, "joint concat")
-    assert found == (pytest.approx(cut), wrong)
+    known = [(0.1, False), (0.4, False), (2.4, True), (3.0, True)]
+    found = {str(k): setting(*one) for k, one in enumerate(known)}
+    assert [page.helps(rows, "joint concat") for rows in found.values()] == [h for _, h in known]
+    assert page.right(found, "joint concat", 1.0) == (4, pytest.approx(4))
+    assert page.right(found, "joint concat", 0.3) == (3, pytest.approx(3))
+    assert page.right(found, "joint concat", 2.7) == (3, pytest.approx(3))
+    for line in found["3"]["shapley memory"][:4]:  # 4 of 10 pairs gain less than the others
+        line["validation"]["proper_mean"] = 0.505
+    assert page.right(found, "joint concat", 1.0) == (4, pytest.approx(3.6))
