@@ -18,8 +18,9 @@ HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parent))
 
 import numpy as np  # noqa: E402
-from engine.numbers import DRAWS, Estimate, estimate  # noqa: E402
+from engine.numbers import Estimate, estimate  # noqa: E402
 from engine.page import markdown  # noqa: E402
+from engine.spread import DRAWS, ends  # noqa: E402
 
 from mmeq.files import write_text  # noqa: E402
 from mmeq.reporting.kept import keep  # noqa: E402
@@ -75,7 +76,7 @@ def rank_of(runs: list[dict[str, str]], lines: list[dict], name: str) -> tuple[f
         mean_RD = accuracy_RK[:, drawn_DK].mean(-1)
         for ranks, row in ((total, name), (rival, BEST)):
             ranks += 1 + (mean_RD > mean_RD[list(row_of).index(row)] + 1e-12).sum(0)
-    low, high = np.percentile(total / len(TABLES), [2.5, 97.5])
+    low, high = np.percentile(total / len(TABLES), ends(len(keys)))
     return float(low), float(high), float((total < rival).mean())
 
 

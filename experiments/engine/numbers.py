@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
-import numpy as np
+from engine.spread import interval
 
-DRAWS = 10_000
 Line = Mapping[str, Any]
 Measure = Callable[[Line], float | None]
 MEASURES: dict[str, Measure] = {
@@ -47,17 +46,15 @@ def percent(share: float | None) -> float | None:
 
 
 def estimate(values: Iterable[float | None]) -> Estimate:
-    """Mean and percentile interval of the mean (10,000 draws of runs with replacement).
+    """Mean over runs, and its expanded percentile interval (`spread`).
 
     Runs that share a split are not independent: over few splits the interval holds seed noise and
     what these splits show of split noise.
     """
-    known = np.array([value for value in values if value is not None], dtype=float)
-    if not len(known):
+    known = [value for value in values if value is not None]
+    if not known:
         return Estimate(float("nan"), float("nan"), float("nan"), 0)
-    draws = np.random.default_rng(0).choice(known, (DRAWS, len(known))).mean(1)
-    low, high = np.percentile(draws, [2.5, 97.5])
-    return Estimate(float(known.mean()), float(low), float(high), len(known))
+    return Estimate(*interval(known), len(known))
 
 
 def by_run(lines: Iterable[Line], measure: Measure) -> dict[tuple[Any, Any], float | None]:

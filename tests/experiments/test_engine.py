@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import made_up
+import numpy as np
 import pytest
 import yaml
 from made_up import README
@@ -184,6 +185,15 @@ def test_intervals_of_known_cases(load):
     wide = numbers.estimate([i % 2 for i in range(400)])  # ± 1.96 · 0.5 / √400
     assert (wide.low, wide.high) == pytest.approx((0.451, 0.549), abs=0.004)
     assert numbers.Estimate(-0.04, -1.25, 0.31, 3).text() == "0.0 (−1.2 to 0.3)"
+
+
+def test_intervals_over_ten_runs_hold_the_mean_as_often_as_they_say(load):
+    """Those of plain percentiles do in 90 % of cases only."""
+    numbers = load("engine.numbers")
+    cases = np.random.default_rng(0).normal(size=(2000, 10))
+    ends = [numbers.estimate(case) for case in cases]
+    held = np.mean([end.low <= 0 <= end.high for end in ends])
+    assert held == pytest.approx(0.95, abs=0.015)
 
 
 def test_pairs_are_of_equal_seed_and_split(load):
