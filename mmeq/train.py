@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import hydra
 from omegaconf import DictConfig
 
-from mmeq.config import Run, build, cli, conf_dir, hold, ranks, runs, validate
+from mmeq.config import Run, build, cli, conf_dir, hold, ranks, runs, validate, whole
 from mmeq.errors import MmeqError
 
 if TYPE_CHECKING:
@@ -117,7 +117,7 @@ def fit(run: Run, *, resume: bool) -> None:
             "the training ended before its first epoch did, so there is no model to test: give a "
             f"longer trainer.max_time (it is {run.cfg['trainer']['max_time']})"
         )
-    runs.check_whole(Path(run.trainer.checkpoint_callback.best_model_path), "test")
+    whole.check_whole(Path(run.trainer.checkpoint_callback.best_model_path), "test")
     run.trainer.test(
         run.module, datamodule=run.datamodule, ckpt_path="best", verbose=False, weights_only=True
     )

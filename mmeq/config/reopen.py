@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from mmeq.config import runs
+from mmeq.config import runs, whole
 from mmeq.config.build import Run, build
 from mmeq.config.combinations import roots
 from mmeq.config.instantiate import instantiate
@@ -215,7 +215,7 @@ def load_weights(module: MultimodalModule, path: Path) -> dict[str, Any]:
     refused = f"checkpoint={path}: this is no checkpoint of mmeq"
     if not zipfile.is_zipfile(path):
         raise MmeqError(refused)
-    runs.check_whole(path, "checkpoint")  # torch does not compare checksums
+    whole.check_whole(path, "checkpoint")  # torch does not compare checksums
     try:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises many kinds for a file that is not its own

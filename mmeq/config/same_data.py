@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mmeq.config import runs
+from mmeq.config import runs, whole
 from mmeq.config.hold import child_rank
 from mmeq.errors import MmeqError
 
@@ -44,7 +44,7 @@ def check_resumed(module: MultimodalModel, folder: Path) -> None:
     if child_rank():  # the first rank has looked
         return
     places = (folder / "checkpoints" / name for name in (runs.LAST, runs.BEFORE))
-    path = next((one for one in places if one.is_file() and runs.damage(one) is None), None)
+    path = next((one for one in places if one.is_file() and whole.damage(one) is None), None)
     if path is None:  # it begins anew
         return
     told = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
