@@ -106,8 +106,8 @@ def text(lines: Sequence[Line], sweep: Sweep) -> str:
             f"where it gains more than {RULE} points on validation with modalities missing.\n",
             markdown(["rule", "right, by the mean over runs", "right, by a single pair"], rules),
             f"Mean over settings – {'; '.join(together)}.\n",
-            f"{5 * len(found) + 2 * len(together)} comparisons; bold: the bootstrap interval over 10 "
-            "pairs leaves 0 out, which one in twenty does by chance.\n",
+            f"{5 * len(found) + 2 * len(together)} comparisons; bold: the interval over 10 pairs "
+            "leaves 0 out, which one in twenty does by chance.\n",
         ]
     )
 
