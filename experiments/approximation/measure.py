@@ -23,18 +23,19 @@ import wrong
 def cells(settings: Mapping[str, Any]) -> Iterator[Cell]:
     """Each measurement.
 
-    By seed, so that all conditions have equal seeds where a run is broken off.
+    A split for each seed; by seed, so that all conditions have equal ones where a run is broken
+    off.
     """
     shared = {key: value for key, value in settings["noise"].items() if key != "data"}
     for data, given in settings["noise"]["data"].items():
         own = {key: value for key, value in given.items() if key not in ("seeds", "splits")}
-        for seed in given["seeds"]:
-            for split in given["splits"]:
-                told = {"part": "noise", "data": data, "seed": seed, "split": split}
-                yield Cell(told, shared | own)
+        for seed, split in zip(given["seeds"], given["splits"], strict=True):
+            told = {"part": "noise", "data": data, "seed": seed, "split": split}
+            yield Cell(told, shared | own)
     orders = settings["orders"]
-    for seed, split, data, supervise, rule in itertools.product(
-        *(orders[key] for key in ("seeds", "splits", "data", "supervise", "rules"))
+    pairs = zip(orders["seeds"], orders["splits"], strict=True)
+    for (seed, split), data, supervise, rule in itertools.product(
+        pairs, *(orders[key] for key in ("data", "supervise", "rules"))
     ):
         told = {"part": "orders", "data": data, "supervise": supervise, "rule": rule}
         options = [*orders["options"], *orders["data"][data], *orders["rules"][rule]]

@@ -22,7 +22,7 @@ SWEEP = {
             "small": {
                 "options": SMALL,
                 "seeds": [0, 1],
-                "splits": [0],
+                "splits": [0, 0],
                 "budgets": [4, 6, 8],
                 "samples": [25, 50, 100, "all"],
                 "reference": "validation",
@@ -31,7 +31,7 @@ SWEEP = {
     },
     "orders": {
         "seeds": [0, 1],
-        "splits": [0],
+        "splits": [0, 0],
         "options": SMALL,
         "supervise": ["sequential"],
         "data": {"small": []},
