@@ -24,19 +24,18 @@ AT_ONCE = 1
 
 
 def cells(settings: Mapping[str, Any]) -> Iterator[Cell]:
-    """Each measurement."""
+    """Each measurement; a split for each seed."""
     given = settings["strategies"]
     compared = {key: value for key, value in given.items() if key != "data"}
     for size in settings["times"]["modalities"]:
         own = {**settings["times"], "modalities": size, "compared": compared}
         yield Cell({"part": "times", "modalities": size}, own)
     for name, data in given["data"].items():
-        for seed in data["seeds"]:
-            for split in data["splits"]:
-                for size in data["modalities"]:
-                    own = {**compared, "options": [*data["options"], *chosen(data, size)]}
-                    told = {"part": "strategies", "data": name, "modalities": size}
-                    yield Cell({**told, "seed": seed, "split": split}, own)
+        for seed, split in zip(data["seeds"], data["splits"], strict=True):
+            for size in data["modalities"]:
+                own = {**compared, "options": [*data["options"], *chosen(data, size)]}
+                told = {"part": "strategies", "data": name, "modalities": size}
+                yield Cell({**told, "seed": seed, "split": split}, own)
 
 
 def chosen(data: Mapping[str, Any], size: int) -> list[str]:

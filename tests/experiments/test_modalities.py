@@ -22,7 +22,7 @@ SWEEP = {
                 "snr": [3.0, 1.0],
                 "modalities": [3, 4],
                 "seeds": [0, 1],
-                "splits": [0],
+                "splits": [0, 0],
             },
             "mfeat": {
                 "options": ["fusion=memory", *MFEAT],
