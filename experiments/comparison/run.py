@@ -1,9 +1,9 @@
-"""All methods under one budget: tune, train and report what is missing (`make comparison`).
+"""All methods under one budget: train and report what is missing (`make comparison`).
 
-A cell is a data set and a row. For each of 2 splits its learning rate is chosen between two values
-by the accuracy on that split's validation part (seed 100, none of the table's), then it is trained
-with 5 seeds. A finished run is not run again. `experiment=comparison` is the same as a sweep. The
-page is what `python -m mmeq.report` makes of the runs.
+A cell is a row on a data set, with a seed and the split that goes with it. It is trained with each
+of two learning rates, and the one of the better accuracy on the split's validation part is the
+table's. A finished run is not run again. `experiment=comparison` is much the same as a sweep. The
+tables are what `python -m mmeq.report` makes of the runs; `ranks.py` sums them up.
 """
 
 from __future__ import annotations
@@ -24,13 +24,17 @@ HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parent))
 
 from engine import pool  # noqa: E402
+from engine.page import put  # noqa: E402
+from engine.runs import module_of  # noqa: E402
 from engine.sweep import QUIET  # noqa: E402
 
 from mmeq.config.paths import groups  # noqa: E402
 from mmeq.files import write_json, write_text  # noqa: E402
 
 MARK = "<!-- table -->"
-RATES, SPLITS, SEEDS, TUNING_SEED = ("0.001", "0.003"), (0, 1), range(5), 100
+RATES = ("0.001", "0.003")
+PAIRS = [(seed, 600 + seed) for seed in range(10)]
+"""(seed, split) of the runs: no other question's splits, and none of those that chose a default."""
 SMALL_EMOJI = [
     "dataset.size=16",
     "backbone.encoders.image.channels=8",
@@ -60,8 +64,6 @@ SCHEDULES: dict[str, dict[str, int]] = {
 
 What smooths noise over epochs (the window of mslr, the patience of mses) stays as it is.
 """
-SHAPLEY = ("method=shapley", "method.pace=step", "method.weigh=equal", "method.weight=1")
-"""As it was measured, before the default changed."""
 FUSIONS = ("concat", "memory", "sum", "gated", "film", "late")
 
 
@@ -71,12 +73,11 @@ def rows(data: str, epochs: int) -> dict[str, list[str]]:
     What counts epochs is scaled from the published 100 to `epochs`.
     """
     modalities = DATA[data][2]
+    weight = 0.3 * len(modalities)  # as many unimodal losses as the steps of `shapley` have
     own = {"joint", "shapley", "unimodal"}
-    fusions = {fusion: [f"fusion={fusion}"] for fusion in FUSIONS}
-    fusions["memory"] += ["fusion.gain=1", "fusion.align=feature"]
-    out = {f"joint-{fusion}": ["method=joint", *given] for fusion, given in fusions.items()}
-    out |= {f"shapley-{fusion}": [*SHAPLEY, *fusions[fusion]] for fusion in FUSIONS[:2]}
-    out["default"] = ["method=shapley"]
+    out = {f"joint-{fusion}": ["method=joint", f"fusion={fusion}"] for fusion in FUSIONS}
+    out["joint-unimodal"] = ["method=joint", "fusion=concat", f"method.weight={weight:.1f}"]
+    out |= {f"shapley-{fusion}": ["method=shapley", f"fusion={fusion}"] for fusion in FUSIONS[:2]}
     out["paper"] = ["experiment=paper"]
     for method in groups()["method"]:
         if method not in own:
@@ -93,7 +94,6 @@ def rows(data: str, epochs: int) -> dict[str, list[str]]:
 class Cell(NamedTuple):
     """One run of a row: with a rate, a seed and a split."""
 
-    part: str
     data: str
     row: str
     rate: str
@@ -114,7 +114,7 @@ class Cell(NamedTuple):
     def folder(self, runs: Path) -> Path:
         """Where it runs."""
         name = f"seed-{self.seed}_split-{self.split}_lr-{self.rate}"
-        return runs / self.part / self.data / self.row / name
+        return runs / self.data / self.row / name
 
 
 def work_through(cells: list[Cell], runs: Path, jobs: int) -> list[str]:
@@ -122,52 +122,63 @@ def work_through(cells: list[Cell], runs: Path, jobs: int) -> list[str]:
     failed = []
     with closing(pool.run(cells, runs, jobs)) as ended:
         for number, (cell, folder, done) in enumerate(ended, 1):
-            name = f"{cell.part} {cell.data} {cell.row} {folder.name}"
+            name = f"{cell.data} {cell.row} {folder.name}"
             print(f"[{number}/{len(cells)}] {name}: {'done' if done else 'FAILED'}", flush=True)
             if not done:
                 failed.append(f"{name}, see {pool.said(folder)}")
     return failed
 
 
-def chosen(tuning: Path, split: int) -> dict[str, object]:
-    """The learning rate of the best validation accuracy on a split, once both are run.
+def chosen(rates: list[Cell], runs: Path) -> tuple[Cell, dict[str, float]]:
+    """Which of the rates of a cell has the best validation accuracy, and what each has.
 
-    No test is read.
+    The lower rate of two as good. No test is read.
     """
     found = {}
-    for path in sorted(tuning.glob(f"*_split-{split}_*/results.json")):
-        results = json.loads(path.read_text(encoding="utf-8"))
-        rate = float(path.parent.name.partition("lr-")[2])
-        found[rate] = results["validation"]["accuracy"]["value"]
-    best = max(sorted(found), key=lambda rate: found[rate]) if len(found) == len(RATES) else None
-    return {"rate": best, "validation": found}
+    for cell in rates:
+        results = json.loads((cell.folder(runs) / "results.json").read_text(encoding="utf-8"))
+        found[cell.rate] = results["validation"]["accuracy"]["value"]
+    return max(rates, key=lambda cell: found[cell.rate]), found
+
+
+def asked(data: list[str], begins: tuple[str, ...]) -> list[list[Cell]]:
+    """The cells of data sets and of rows that begin so, each with all rates.
+
+    Pair by pair, so that what is cut off has the same pairs of every row.
+    """
+    return [
+        [Cell(name, row, rate, seed, split) for rate in RATES]
+        for seed, split in PAIRS
+        for name in data
+        for row in rows(name, DATA[name][1])
+        if row.startswith(begins)
+    ]
 
 
 def page(runs: Path) -> None:
-    """Write the report of the finished runs; once every cell is run, into README.md."""
-    cells = [runs / "table" / data / row for data in DATA for row in rows(data, DATA[data][1])]
-    wanted = len(SEEDS) * len(SPLITS)
-    lacking = [cell for cell in cells if len([*cell.glob("*/results.json")]) < wanted]
-    home = runs if lacking else HERE
-    rates = {
-        f"{path.parent.name}/{path.name}, split {split}": chosen(path, split)
-        for path in sorted((runs / "tuning").glob("*/*"))
-        for split in SPLITS
-        if any(path.glob(f"*_split-{split}_*/results.json"))
-    }
+    """Write the report of the cells whose rates are all run; once that is each, into README.md."""
+    cells = asked(list(DATA), ("",))
+    whole = [c for c in cells if all((r.folder(runs) / "results.json").is_file() for r in c)]
+    home = HERE if len(whole) == len(cells) else runs
+    taken = {c[0][:2] + c[0][3:]: chosen(c, runs) for c in whole}
+    rates: dict[str, dict[str, object]] = {}
+    for (data, row, _, split), (best, found) in taken.items():
+        told = {"rate": float(best.rate), "validation": found}
+        rates.setdefault(f"{data}/{row}", {})[f"split {split}"] = told
     write_json(home / "rates.json", rates)
-    ignored = ["--ignore", "optim.optimizer.lr"]
-    command = [sys.executable, "-m", "mmeq.report", str(runs / "table"), *ignored]
+    folders = [str(best.folder(runs)) for best, _ in taken.values()]
+    command = [sys.executable, "-m", "mmeq.report", *folders, "--ignore", "optim.optimizer.lr"]
     done = subprocess.run([*command, "--output", str(home)], stdout=subprocess.DEVNULL, check=False)
     if done.returncode:
         sys.exit(f"the report failed with status {done.returncode}")
-    if lacking:
-        print(f"{len(lacking)} of {len(cells)} rows are not whole: the report is {home}/report.md")
+    if home == runs:
+        print(f"{len(whole)} of {len(cells)} cells are whole: the report is {home}/report.md")
         return
     readme = HERE / "README.md"
     head = readme.read_text(encoding="utf-8").split(MARK)[0]
     table = (HERE / "report.md").read_text(encoding="utf-8")
     write_text(readme, f"{head}{MARK}\n\n{table}")
+    put(readme, module_of(HERE, "ranks").table(), "ranks")
 
 
 def main() -> None:
@@ -181,28 +192,9 @@ def main() -> None:
     arguments = parser.parse_args()
     failed = []
     if not arguments.page:
-        runs, begins = arguments.runs.resolve(), tuple(arguments.rows.split(","))
-        asked = [
-            (data, row)
-            for data in arguments.data.split(",")
-            for row in rows(data, DATA[data][1])
-            if row.startswith(begins)
-        ]
-        tuning = [
-            Cell("tuning", *which, rate, TUNING_SEED, split)
-            for which in asked
-            for split in SPLITS
-            for rate in RATES
-        ]
-        failed = work_through(tuning, runs, arguments.jobs)
-        table = []
-        for data, row in asked:
-            folder = runs / "tuning" / data / row
-            for split in SPLITS:
-                rate = next((r for r in RATES if float(r) == chosen(folder, split)["rate"]), None)
-                if rate is not None:
-                    table += [Cell("table", data, row, rate, seed, split) for seed in SEEDS]
-        failed += work_through(table, runs, arguments.jobs)
+        cells = asked(arguments.data.split(","), tuple(arguments.rows.split(",")))
+        flat = [run for cell in cells for run in cell]
+        failed = work_through(flat, arguments.runs.resolve(), arguments.jobs)
     page(arguments.runs)
     if failed:
         sys.exit(f"failed: {', '.join(failed)}")

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import itertools
+import re
 
+import numpy as np
 import pytest
 
 from tests.experiments.conftest import EXPERIMENTS
@@ -16,33 +18,51 @@ def module_of(load):
     return load("engine.runs").module_of
 
 
-def ranked(since, ours: float, rival: float) -> tuple[float, float, float]:
-    """`rank_of` beside amco and eight rows that differ from pair to pair, on each data set."""
-    rows = {"unimodal a": [0.99] * 10, since.BEST: [rival] * 10}
-    rows |= {f"row {k}": [0.5 + 0.01 * ((k + n) % 8) for n in range(10)] for k in range(8)}
-    runs = [
-        {"table": title, "row": row, "seed": str(seed), "split_seed": str(split),
-         "accuracy": str(value)}
-        for title in since.TABLES.values()
-        for row, values in rows.items()
-        for (seed, split), value in zip(PAIRS, values, strict=True)
-    ]  # fmt: skip
-    lines = [
-        {"table": data, "row": "now", "seed": seed, "split_seed": split, "test": {"accuracy": ours}}
-        for data in since.TABLES
-        for seed, split in PAIRS
-    ]
-    return since.rank_of(runs, lines, "now")
+def ranked(ranks, ours: float, rival: float) -> dict[str, list[str]]:
+    """Cells of the table of the default, beside amco and eight rows that differ by pair."""
+    rows = {f"row {k}": [0.5 + 0.01 * ((k + n) % 8) for n in range(10)] for k in range(8)}
+    rows |= {ranks.OURS: [ours] * 10, ranks.RIVAL: [rival] * 10}
+    found = {data: {name: np.array(values) for name, values in rows.items()} for data in ("a", "b")}
+    head, _, *body = ranks.table(found).splitlines()
+    assert len(body) == len(rows) + 2
+    assert head == "| row | mean rank | a | b |"
+    cells = [line.strip("| ").split(" | ") for line in body[: len(rows)]]
+    return {"said": body[-1:], **{name: rest for name, *rest in cells}}
 
 
-def test_ranks_are_those_of_draws(module_of):
-    since = module_of(EXPERIMENTS / "comparison", "since")
-    assert ranked(since, ours=0.9, rival=0.8) == (1, 1, 1)
-    assert ranked(since, ours=0.1, rival=0.8) == (10, 10, 0)
-    assert ranked(since, ours=0.8, rival=0.8) == (1, 1, 0)  # as good as what it is tied with
-    low, high, better = ranked(since, ours=0.535, rival=0.1)
-    assert 1 < low < high < 9
-    assert better == 1
+@pytest.mark.parametrize(
+    ("ours", "rival", "place", "better"),
+    [
+        (0.9, 0.8, "1.00 (1.0 to 1.0)", "above amco's in 100 %"),
+        (0.1, 0.8, "10.00 (10.0 to 10.0)", "above amco's in 0 %"),
+        (0.8, 0.8, "1.00 (1.0 to 1.0)", "above amco's in 0 %"),  # as good as what it is tied with
+    ],
+)
+def test_ranks_are_those_of_draws(module_of, ours, rival, place, better):
+    ranks = module_of(EXPERIMENTS / "comparison", "ranks")
+    told = ranked(ranks, ours, rival)
+    assert told[ranks.OURS][0] == place
+    assert better in told["said"][0]
+
+
+def test_what_varies_by_split_has_ranks_that_vary(module_of):
+    ranks = module_of(EXPERIMENTS / "comparison", "ranks")
+    mean, low, high = map(float, re.findall(r"[\d.]+", ranked(ranks, 0.535, 0.1)[ranks.OURS][0]))
+    assert 1 <= low < mean < high <= 9
+
+
+def test_rows_of_equal_means_share_the_best_place(module_of):
+    told = ranked(module_of(EXPERIMENTS / "comparison", "ranks"), 0.9, 0.8)
+    assert [told[f"row {k}"][2] for k in range(8)] == ["10", "9", "8", "6", "5", "4", "3", "6"]
+
+
+def test_the_committed_ranks_are_those_of_the_runs(module_of, load):
+    ranks = module_of(EXPERIMENTS / "comparison", "ranks")
+    home, run = EXPERIMENTS / "comparison", module_of(EXPERIMENTS / "comparison", "run")
+    found = ranks.read(home / "runs.csv")
+    assert {len(values) for rows in found.values() for values in rows.values()} == {len(run.PAIRS)}
+    assert len(found) == len(run.DATA)
+    assert ranks.table() in (home / "README.md").read_text(encoding="utf-8")
 
 
 def setting(gain: float, helps: bool) -> dict[str, list[dict]]:
