@@ -33,7 +33,13 @@ def test_the_comparison_sweeps_every_method():
     batch = jobs("experiment=comparison")
     methods = {job[0].partition("=")[2] for job in batch}
     assert methods == set(groups()["method"]) - {"unimodal"}
-    assert len(batch) == len(methods) * 5 * 2
+    assert len(batch) == len(methods) * 10
+
+
+def test_each_seed_of_the_comparison_has_a_split_of_its_own():
+    assert composed("experiment=comparison", "dataset=brca", "seed=7").dataset.split_seed == 7
+    given = ("experiment=comparison", "seed=7", "dataset.split_seed=3")
+    assert composed(*given).dataset.split_seed == 3
 
 
 def test_the_grid_is_made_of_options_that_fit():
