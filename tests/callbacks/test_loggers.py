@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 import yaml
+from e2e.running import Done, Warm
 from PIL import Image
 
 from mmeq.errors import MmeqError
@@ -84,32 +85,30 @@ def records(path: Path) -> Iterator[Any]:
 
 
 ENDS = ("value", "low", "high")
+WITHOUT_KEYS = """
+import os
+for name in [name for name in os.environ if name.startswith("WANDB") or name == "NETRC"]:
+    if name not in {given}:
+        del os.environ[name]
+"""
 
 
 def train(
+    warm: Warm,
     folder: Path,
     *more: str,
     exit_code: int = 0,
     init: float = 1.0,
     finish: float = 60.0,
     **environment: str,
-) -> subprocess.CompletedProcess[str]:
+) -> Done:
     """Train in a process of its own, without any key of the machine, and no terminal to ask."""
-    arguments = ["-c", SCRIPT, str(folder), str(exit_code), str(init), str(finish), *more]
-    return python(folder, *arguments, **environment)
+    arguments = [str(folder), str(exit_code), str(init), str(finish), *more]
+    code = f"{WITHOUT_KEYS.format(given=list(environment))}\n{SCRIPT}"
+    return warm.code(code, *arguments, cwd=folder, HOME=str(folder), **environment)
 
 
-def python(folder: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    kept = {k: v for k, v in os.environ.items() if not k.startswith("WANDB") and k != "NETRC"}
-    home = {"HOME": str(folder), "PYTHONPATH": os.pathsep.join(sys.path)}
-    return subprocess.run(
-        [sys.executable, *arguments],
-        env={**kept, **home, **environment}, stdin=subprocess.DEVNULL, capture_output=True,
-        text=True, timeout=120, check=False,
-    )  # fmt: skip
-
-
-def told(done: subprocess.CompletedProcess[str]) -> list[str]:
+def told(done: Done) -> list[str]:
     """What mmeq says, Lightning's own lines left out."""
     lines = [line for line in done.stderr.splitlines() if line.startswith("mmeq: ")]
     assert not [line for line in done.stderr.splitlines() if line.startswith("wandb:")]
@@ -137,9 +136,9 @@ def history_of(
 
 
 @pytest.mark.slow
-def test_offline_run_records_everything(tmp_path: Path) -> None:
-    done = train(tmp_path, exit_code=3)
-    assert done.returncode == 0, done.stderr
+def test_offline_run_records_everything(warm, tmp_path: Path) -> None:
+    done = train(warm, tmp_path, exit_code=3)
+    assert done.status == 0, done.stderr
     assert "wandb" not in done.stdout.lower()
     (place,) = tmp_path.glob("wandb/offline-run-*")
     assert told(done) == [f"W&B: recorded offline; to send it: wandb sync {place}"]
@@ -193,10 +192,10 @@ def test_offline_run_records_everything(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_server_out_of_reach_means_offline(tmp_path: Path) -> None:
+def test_server_out_of_reach_means_offline(warm, tmp_path: Path) -> None:
     """A key is there, the server is not: training goes on, and its record is complete."""
-    done = train(tmp_path, WANDB_API_KEY=KEY, WANDB_BASE_URL="http://127.0.0.1:9")
-    assert done.returncode == 0, done.stderr
+    done = train(warm, tmp_path, WANDB_API_KEY=KEY, WANDB_BASE_URL="http://127.0.0.1:9")
+    assert done.status == 0, done.stderr
     assert "mmeq: W&B cannot be reached (" in done.stderr
     assert f"wandb sync {next(tmp_path.glob('wandb/offline-run-*'))}\n" in done.stderr
     rows, _, _ = history_of(tmp_path)
@@ -204,7 +203,7 @@ def test_server_out_of_reach_means_offline(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_server_that_fails_in_the_middle(tmp_path: Path) -> None:
+def test_server_that_fails_in_the_middle(warm, tmp_path: Path) -> None:
     """Training ends well and in time; the command that is told sends all once it is up again.
 
     The tables too, as files of the run where they were to be artifacts.
@@ -212,8 +211,8 @@ def test_server_that_fails_in_the_middle(tmp_path: Path) -> None:
     with serving(Backend(fails=True, status=500)) as backend:
         account = {"WANDB_API_KEY": KEY, "WANDB_BASE_URL": backend.url}
         start = time.monotonic()
-        done = train(tmp_path, init=30.0, finish=3.0, **account)
-        assert done.returncode == 0, done.stderr
+        done = train(warm, tmp_path, init=30.0, finish=3.0, **account)
+        assert done.status == 0, done.stderr
         assert time.monotonic() - start < 90  # W&B asks once, for 19 s, whether it may send a table
         assert "W&B failed" not in done.stderr
         assert backend.failed
@@ -225,7 +224,12 @@ def test_server_that_fails_in_the_middle(tmp_path: Path) -> None:
         assert "did not take all within 3 s" in line
         assert (tmp_path / "results.json").is_file()
         backend.fails = False
-        sent = python(tmp_path, "-m", *command.split(), **account)
+        clean = {k: v for k, v in os.environ.items() if not k.startswith("WANDB")}
+        clean["HOME"] = str(tmp_path)
+        sent = subprocess.run(
+            [sys.executable, "-m", *command.split()], env={**clean, **account},
+            stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=120, check=False,
+        )  # fmt: skip
         assert sent.returncode == 0, sent.stderr
     recorded = [row for row in history_of(tmp_path, "run")[0] if "edm" in row]
     assert len(recorded) == 2
@@ -241,10 +245,10 @@ def test_server_that_fails_in_the_middle(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_server_that_works_gets_all_and_nothing_is_told(tmp_path: Path) -> None:
+def test_server_that_works_gets_all_and_nothing_is_told(warm, tmp_path: Path) -> None:
     with serving(Backend()) as backend:
-        done = train(tmp_path, init=30.0, WANDB_API_KEY=KEY, WANDB_BASE_URL=backend.url)
-    assert done.returncode == 0, done.stderr
+        done = train(warm, tmp_path, init=30.0, WANDB_API_KEY=KEY, WANDB_BASE_URL=backend.url)
+    assert done.status == 0, done.stderr
     assert sum("edm" in row for row in backend.rows) == 2
     assert backend.runs[0]["groupName"] == "g"
     for name in ("coalitions", "metrics", "modalities"):
@@ -254,9 +258,9 @@ def test_server_that_works_gets_all_and_nothing_is_told(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_wandb_that_dies_costs_no_run(tmp_path: Path) -> None:
-    done = train(tmp_path, "kill")
-    assert done.returncode == 0, done.stderr
+def test_wandb_that_dies_costs_no_run(warm, tmp_path: Path) -> None:
+    done = train(warm, tmp_path, "kill")
+    assert done.status == 0, done.stderr
     lost, sync = told(done)
     assert lost.startswith("W&B failed (")
     assert sync.startswith("W&B: recorded offline, up to its failure; to send it: wandb sync ")
