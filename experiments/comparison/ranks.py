@@ -1,40 +1,50 @@
-"""Ranks of the fused rows over the data sets of the comparison, from runs.csv.
+"""What the fused rows of the comparison are worth over all its data sets, from runs.csv.
 
-Of each data set the rows are ranked by mean test accuracy, ties by the best place. Intervals draw
-the pairs of seed and split with replacement, the same ones for all rows, and rank anew. `run.py`
-puts the table into README.md.
+Differences are those of paired runs to the reference, the mean over data sets. Ranks: of each data
+set the rows are ranked by mean test accuracy, ties by the best place. Intervals of ranks draw the
+pairs of seed and split with replacement, the same ones for all rows, and rank anew. `run.py` puts
+the table into README.md.
+
+Shape suffixes: R rows, K pairs, N numbers, D draws.
 """
 
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
+from engine.numbers import Estimate, estimate
 from engine.page import markdown
-from engine.spread import DRAWS, ends
+from engine.spread import DRAWS, certain, ends
 
 HERE = Path(__file__).parent
 ALONE = "unimodal"
 """How a row of one modality by itself begins."""
-OURS, RIVAL = "shapley · memory", "amco"
-"""The default, and the best compared method of the earlier tables (5 seeds × 2 splits)."""
+REFERENCE, OURS = "joint · concat", "shapley · memory"
+"""What differences are to, and the default."""
+RIVAL = "amco"
+"""The best compared method of the earlier tables (5 seeds × 2 splits)."""
+NUMBERS = {"accuracy": 100.0, "edm": 1.0, "missing": 100.0}
+"""Name in runs.csv → unit."""
+COLUMNS = ("accuracy", "EDM %", "missing")
 SLACK = 1e-12
 """Means nearer than this are tied."""
 
-Accuracies = Mapping[str, np.ndarray]
-"""Row → [pairs of seed and split]."""
+Rows = Mapping[str, np.ndarray]
+"""Row → [K, N] of a data set."""
 
 
-def read(path: Path = HERE / "runs.csv") -> dict[str, dict[str, np.ndarray]]:
-    """Table → fused row → accuracies, in the order of the pairs."""
-    found: dict[str, dict[str, dict[tuple[int, int], float]]] = {}
+def read(path: Path = HERE / "runs.csv") -> dict[str, Rows]:
+    """Table → fused row → numbers of its runs, in the order of the pairs."""
+    found: dict[str, dict[str, dict[tuple[int, int], list[float]]]] = {}
     with path.open(encoding="utf-8", newline="") as stream:
         for run in csv.DictReader(stream):
             if run["status"] == "finished" and not run["row"].startswith(ALONE):
                 row = found.setdefault(run["table"], {}).setdefault(run["row"], {})
-                row[int(run["seed"]), int(run["split_seed"])] = float(run["accuracy"])
+                numbers = [unit * float(run[name]) for name, unit in NUMBERS.items()]
+                row[int(run["seed"]), int(run["split_seed"])] = numbers
     return {
         table: {
             name: np.array([runs[pair] for pair in sorted(runs)]) for name, runs in rows.items()
@@ -45,48 +55,60 @@ def read(path: Path = HERE / "runs.csv") -> dict[str, dict[str, np.ndarray]]:
 
 def places(mean_RD: np.ndarray) -> np.ndarray:
     """Rank of each row in each draw: one more than the rows that are better."""
-    ranks = [1 + (mean_RD > mean_D + SLACK).sum(0) for mean_D in mean_RD]
-    return np.array(ranks)
+    return np.array([1 + (mean_RD > mean_D + SLACK).sum(0) for mean_D in mean_RD])
 
 
-def drawn(tables: Iterable[Accuracies], names: list[str]) -> tuple[np.ndarray, np.ndarray]:
-    """Ranks of each data set, [rows, data], and mean ranks of bootstrap draws, [rows, draws]."""
-    generator, here, total, count = np.random.default_rng(0), [], np.zeros((len(names), DRAWS)), 0
+def ranks(tables: Iterable[Rows], names: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+    """Ranks in accuracy on each data set, [R, data], and mean ranks of bootstrap draws, [R, D]."""
+    generator, here, drawn = np.random.default_rng(0), [], []
     for rows in tables:
-        accuracy_RK = np.array([rows[name] for name in names])
+        accuracy_RK = np.array([rows[name][:, 0] for name in names])
         pairs = accuracy_RK.shape[1]
         here.append(places(accuracy_RK.mean(1, keepdims=True))[:, 0])
         chosen_DK = generator.integers(0, pairs, (DRAWS, pairs))
-        total += places(accuracy_RK[:, chosen_DK].mean(-1))
-        count += 1
-    return np.array(here).T, total / count
+        drawn.append(places(accuracy_RK[:, chosen_DK].mean(-1)))
+    return np.stack(here, 1), np.mean(drawn, 0)
 
 
-def table(found: Mapping[str, Accuracies] | None = None) -> str:
+def differences(tables: Iterable[Rows], name: str) -> np.ndarray:
+    """A row's numbers less the reference's, the mean over data sets: [K, N]."""
+    return np.mean([rows[name] - rows[REFERENCE] for rows in tables], axis=0)
+
+
+def told(values: Sequence[float], comparisons: int) -> str:
+    """Mean and interval; bold: told apart from 0 among so many comparisons."""
+    found: Estimate = estimate(values)
+    return f"**{found.text()}**" if certain(values, comparisons) else found.text()
+
+
+def table(found: Mapping[str, Rows] | None = None) -> str:
     """The rows by mean rank; then how often the default's is better than others'."""
     found = read() if found is None else found
     names = sorted(next(iter(found.values())))
-    pairs = {len(runs) for rows in found.values() for runs in rows.values()}
-    here_RD, mean_RD = drawn(found.values(), names)
-    low_R, high_R = np.percentile(mean_RD, ends(min(pairs)), axis=1)
+    here_RD, mean_RD = ranks(found.values(), names)
+    pairs = len(found[next(iter(found))][REFERENCE])
+    low_R, high_R = np.percentile(mean_RD, ends(pairs), axis=1)
+    comparisons, body = len(COLUMNS) * (len(names) - 1), []
     order = np.argsort(here_RD.mean(1), kind="stable")
-    head = ["row", "mean rank", *found]
-    body = [
-        [
-            names[k],
-            f"{here_RD[k].mean():.2f} ({low_R[k]:.1f} to {high_R[k]:.1f})",
-            *map(str, here_RD[k]),
-        ]
-        for k in order
-    ]
+    for k in order:
+        gaps_KN = differences(found.values(), names[k])
+        gaps = [told(values, comparisons) for values in gaps_KN.T.tolist()]
+        rank = f"{here_RD[k].mean():.2f} ({low_R[k]:.1f} to {high_R[k]:.1f})"
+        gaps = [""] * len(COLUMNS) if names[k] == REFERENCE else gaps
+        body.append([names[k], *gaps, rank, *map(str, here_RD[k])])
     ours = names.index(OURS)
     best = next(names[k] for k in order if k != ours)
-    told = [
+    above = [
         f"above {name}'s in {100 * (mean_RD[ours] < mean_RD[names.index(name)]).mean():.0f} %"
         for name in dict.fromkeys([RIVAL, best])
     ]
+    gap = estimate(np.mean([r[OURS] - r[RIVAL] for r in found.values()], axis=0)[:, 0].tolist())
+    head = ["row", f"− {REFERENCE}: {COLUMNS[0]}", *COLUMNS[1:], "mean rank in accuracy", *found]
     said = (
-        f"{len(names)} fused rows; the mean rank of {OURS}, the default, is {' and '.join(told)} "
-        "of draws. Draws add noise of their own: their ranks lie nearer to the middle.\n"
+        f"{len(names)} fused rows over {len(found)} data sets, {pairs} pairs each; differences are "
+        f"means over the data sets, in points; {comparisons} comparisons; bold: a t interval of "
+        f"level 1 − 0.05/{comparisons} leaves 0 out. {OURS} is the default: {gap.text()} points "
+        f"of accuracy beside {RIVAL}; its mean rank is {' and '.join(above)} of draws. Draws add "
+        "noise of their own: their ranks lie nearer to the middle.\n"
     )
     return f"{markdown(head, body)}\n{said}"

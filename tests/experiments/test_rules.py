@@ -20,12 +20,19 @@ def module_of(load):
 
 def ranked(ranks, ours: float, rival: float) -> dict[str, list[str]]:
     """Cells of the table of the default, beside amco and eight rows that differ by pair."""
-    rows = {f"row {k}": [0.5 + 0.01 * ((k + n) % 8) for n in range(10)] for k in range(8)}
+    rows = {f"row {k}": [50.0 + (k + n) % 8 for n in range(10)] for k in range(7)}
     rows |= {ranks.OURS: [ours] * 10, ranks.RIVAL: [rival] * 10}
-    found = {data: {name: np.array(values) for name, values in rows.items()} for data in ("a", "b")}
+    rows[ranks.REFERENCE] = [50.0 + (7 + n) % 8 for n in range(10)]
+    found = {
+        data: {
+            name: np.array([[a, 20 + k - a, 3.0] for a in values]) for name, values in rows.items()
+        }
+        for k, data in enumerate(("a", "b"))
+    }
     head, _, *body = ranks.table(found).splitlines()
     assert len(body) == len(rows) + 2
-    assert head == "| row | mean rank | a | b |"
+    named = "− joint · concat: accuracy | EDM % | missing | mean rank in accuracy"
+    assert head == f"| row | {named} | a | b |"
     cells = [line.strip("| ").split(" | ") for line in body[: len(rows)]]
     return {"said": body[-1:], **{name: rest for name, *rest in cells}}
 
@@ -33,27 +40,41 @@ def ranked(ranks, ours: float, rival: float) -> dict[str, list[str]]:
 @pytest.mark.parametrize(
     ("ours", "rival", "place", "better"),
     [
-        (0.9, 0.8, "1.00 (1.0 to 1.0)", "above amco's in 100 %"),
-        (0.1, 0.8, "10.00 (10.0 to 10.0)", "above amco's in 0 %"),
-        (0.8, 0.8, "1.00 (1.0 to 1.0)", "above amco's in 0 %"),  # as good as what it is tied with
+        (90.0, 80.0, "1.00 (1.0 to 1.0)", "above amco's in 100 %"),
+        (10.0, 80.0, "10.00 (10.0 to 10.0)", "above amco's in 0 %"),
+        (80.0, 80.0, "1.00 (1.0 to 1.0)", "above amco's in 0 %"),  # as good as what it is tied with
     ],
 )
 def test_ranks_are_those_of_draws(module_of, ours, rival, place, better):
     ranks = module_of(EXPERIMENTS / "comparison", "ranks")
     told = ranked(ranks, ours, rival)
-    assert told[ranks.OURS][0] == place
+    assert told[ranks.OURS][3] == place
     assert better in told["said"][0]
 
 
 def test_what_varies_by_split_has_ranks_that_vary(module_of):
     ranks = module_of(EXPERIMENTS / "comparison", "ranks")
-    mean, low, high = map(float, re.findall(r"[\d.]+", ranked(ranks, 0.535, 0.1)[ranks.OURS][0]))
+    mean, low, high = map(float, re.findall(r"[\d.]+", ranked(ranks, 53.5, 10.0)[ranks.OURS][3]))
     assert 1 <= low < mean < high <= 9
 
 
 def test_rows_of_equal_means_share_the_best_place(module_of):
-    told = ranked(module_of(EXPERIMENTS / "comparison", "ranks"), 0.9, 0.8)
-    assert [told[f"row {k}"][2] for k in range(8)] == ["10", "9", "8", "6", "5", "4", "3", "6"]
+    ranks = module_of(EXPERIMENTS / "comparison", "ranks")
+    told = ranked(ranks, 90.0, 80.0)
+    names = [f"row {k}" for k in range(7)]
+    places = [told[name][4] for name in [*names, ranks.REFERENCE]]
+    assert places == ["10", "9", "8", "6", "5", "4", "3", "6"]
+
+
+def test_differences_are_means_over_data_with_intervals(module_of):
+    ranks = module_of(EXPERIMENTS / "comparison", "ranks")
+    told = ranked(ranks, 90.0, 80.0)
+    assert told[ranks.REFERENCE][:3] == ["", "", ""]
+    assert told[ranks.RIVAL][0].startswith("**26.5 (")  # 80 less 53.5
+    assert told[ranks.RIVAL][1].startswith("**−26.5 (")
+    assert told[ranks.RIVAL][2] == "0.0 (0.0 to 0.0)"
+    assert told["row 6"][0].startswith("0.6 (")
+    assert "10.0 (10.0 to 10.0) points of accuracy beside amco" in told["said"][0]
 
 
 def test_the_committed_ranks_are_those_of_the_runs(module_of, load):
