@@ -11,6 +11,7 @@ Shape suffixes: R rows, K pairs, N numbers, D draws.
 from __future__ import annotations
 
 import csv
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
@@ -29,6 +30,11 @@ RIVAL = "amco"
 NUMBERS = {"accuracy": 100.0, "edm": 1.0, "missing": 100.0}
 """Name in runs.csv → unit."""
 COLUMNS = ("accuracy", "EDM %", "missing")
+NAMED = {
+    r"joint · concat · method\.weight=[\d.]+": "joint · concat · unimodal loss",
+    r"shapley · memory · .*fusion\.readout=memory.*": "paper's setting",
+}
+"""Labels of the report, which list options → what a row is called here."""
 SLACK = 1e-12
 """Means nearer than this are tied."""
 
@@ -42,7 +48,7 @@ def read(path: Path = HERE / "runs.csv") -> dict[str, Rows]:
     with path.open(encoding="utf-8", newline="") as stream:
         for run in csv.DictReader(stream):
             if run["status"] == "finished" and not run["row"].startswith(ALONE):
-                row = found.setdefault(run["table"], {}).setdefault(run["row"], {})
+                row = found.setdefault(run["table"], {}).setdefault(named(run["row"]), {})
                 numbers = [unit * float(run[name]) for name, unit in NUMBERS.items()]
                 row[int(run["seed"]), int(run["split_seed"])] = numbers
     return {
@@ -51,6 +57,12 @@ def read(path: Path = HERE / "runs.csv") -> dict[str, Rows]:
         }
         for table, rows in found.items()
     }
+
+
+def named(label: str) -> str:
+    """What a row is called here."""
+    found = (name for pattern, name in NAMED.items() if re.fullmatch(pattern, label))
+    return next(found, label)
 
 
 def places(mean_RD: np.ndarray) -> np.ndarray:
