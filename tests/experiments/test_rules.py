@@ -23,18 +23,21 @@ def ranked(ranks, ours: float, rival: float) -> dict[str, list[str]]:
     rows = {f"row {k}": [50.0 + (k + n) % 8 for n in range(10)] for k in range(7)}
     rows |= {ranks.OURS: [ours] * 10, ranks.RIVAL: [rival] * 10}
     rows[ranks.REFERENCE] = [50.0 + (7 + n) % 8 for n in range(10)]
+    kept = {ranks.OURS: 14.0, ranks.RIVAL: 13.0}
     found = {
         data: {
-            name: np.array([[a, 20 + k - a, 3.0] for a in values]) for name, values in rows.items()
+            name: np.array([[value, 20 + k - value, kept.get(name, 3.0)] for value in values])
+            for name, values in rows.items()
         }
         for k, data in enumerate(("a", "b"))
     }
     head, _, *body = ranks.table(found).splitlines()
-    assert len(body) == len(rows) + 2
+    assert len([line for line in body if line.startswith("|")]) == len(rows) + 3
     named = "− joint · concat: accuracy | EDM % | missing | mean rank in accuracy"
     assert head == f"| row | {named} | a | b |"
     cells = [line.strip("| ").split(" | ") for line in body[: len(rows)]]
-    return {"said": body[-1:], **{name: rest for name, *rest in cells}}
+    said, beside = body[len(rows) + 1], body[len(rows) + 5]
+    return {"said": [said], "beside": [beside], **{name: rest for name, *rest in cells}}
 
 
 @pytest.mark.parametrize(
@@ -72,7 +75,10 @@ def test_differences_are_means_over_data_with_intervals(module_of):
     assert told[ranks.REFERENCE][:3] == ["", "", ""]
     assert told[ranks.RIVAL][0].startswith("**26.5 (")  # 80 less 53.5
     assert told[ranks.RIVAL][1].startswith("**−26.5 (")
-    assert told[ranks.RIVAL][2] == "0.0 (0.0 to 0.0)"
+    assert told[ranks.RIVAL][2] == "**10.0 (10.0 to 10.0)**"
+    assert told["row 0"][2] == "0.0 (0.0 to 0.0)"
+    same = "**{0} ({0} to {0})**"
+    assert told["beside"] == [f"| amco | {' | '.join(map(same.format, (10.0, '−10.0', 1.0)))} |"]
     assert told["row 6"][0].startswith("0.6 (")
     assert "10.0 (10.0 to 10.0) points of accuracy beside amco" in told["said"][0]
 
