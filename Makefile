@@ -28,8 +28,9 @@ prepare: $(VENV)/.installed ## decode media once: make prepare ARGS="dataset=cre
 inspect: $(VENV)/.installed ## look at a dataset: make inspect ARGS="dataset=cremad data_root=…"
 	$(BIN)/python -m mmeq.inspect $(ARGS)
 
+# three workers on two cores: tests wait for processes, servers and disks a third of their time
 test: $(VENV)/.installed-test ## set up and run all tests
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal $(ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 3 --dist worksteal $(ARGS)
 
 quick: $(VENV)/.installed-test ## run the tests that take seconds
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m "not slow" $(ARGS)
