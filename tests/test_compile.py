@@ -24,7 +24,10 @@ CASES = {
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", CASES)
-def test_compiled_losses_equal_plain_ones(name):
+def test_compiled_losses_equal_plain_ones(name, monkeypatch):
+    monkeypatch.setenv(
+        "TORCHINDUCTOR_COMPILE_THREADS", "1"
+    )  # no pool, whose processes take seconds
     [tree] = composed({name: CASES[name]}, (*BASE, f"batch_size={BATCH}")).values()
     plain = list(numbers(losses(tree)))
     torch._dynamo.reset()
