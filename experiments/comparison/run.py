@@ -159,6 +159,8 @@ def page(runs: Path) -> None:
     """Write the report of the cells whose rates are all run; once that is each, into README.md."""
     cells = asked(list(DATA), ("",))
     whole = [c for c in cells if all((r.folder(runs) / "results.json").is_file() for r in c)]
+    if not whole:
+        sys.exit(f"{runs} has no cell of which both rates are run")
     home = HERE if len(whole) == len(cells) else runs
     taken = {c[0][:2] + c[0][3:]: chosen(c, runs) for c in whole}
     rates: dict[str, dict[str, object]] = {}
@@ -192,8 +194,12 @@ def main() -> None:
     arguments = parser.parse_args()
     failed = []
     if not arguments.page:
-        cells = asked(arguments.data.split(","), tuple(arguments.rows.split(",")))
-        flat = [run for cell in cells for run in cell]
+        data, begins = arguments.data.split(","), tuple(arguments.rows.split(","))
+        if unknown := sorted({*data} - {*DATA}):
+            parser.error(f"--data: {', '.join(unknown)} is none of {', '.join(DATA)}")
+        flat = [run for cell in asked(data, begins) for run in cell]
+        if not flat:
+            parser.error(f"--rows: no row begins with {arguments.rows}")
         failed = work_through(flat, arguments.runs.resolve(), arguments.jobs)
     page(arguments.runs)
     if failed:
