@@ -16,6 +16,7 @@ NOTE, LOCK = "job.json", ".lock"
 """In a job's folder: what a sweep notes of it, and what the process at it holds."""
 
 STATES = ("finished", "pruned", "failed", "stopped", "running")
+UNFINISHED = STATES[-2:]
 
 
 @dataclass(frozen=True)
@@ -87,6 +88,16 @@ def busy(job: Job) -> bool:
         except BlockingIOError:
             return True
     return False
+
+
+def broken_off(job: Job) -> bool:
+    """Say whether a job that no process is at any more has not come to its end.
+
+    Its note is read anew: another process may have ended it since, and frees the lock after it has
+    written the note.
+    """
+    now = load(job.folder)
+    return now is None or now.state in UNFINISHED
 
 
 def measured(folder: Path) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from typing import Any
 from mmeq.config.cli import MISTAKE
 from mmeq.config.schema import MONITORS
 from mmeq.files import write_text
-from mmeq.sweeps.state import STATES, Job, busy, jobs
+from mmeq.sweeps.state import STATES, UNFINISHED, Job, broken_off, busy, jobs
 
 SEEDS = ("seed", "dataset.split_seed", "dataset.fold")
 """Options that repeat a setting."""
@@ -65,10 +65,11 @@ def summarise(sweep: Path) -> int:
         )
         for job in failed:
             _warned(f"  {job.folder}: {job.reason}")
-    unfinished = [job for job in found if job.state in ("stopped", "running")]
+    unfinished = [job for job in found if job.state in UNFINISHED]
     if at_work := [job for job in unfinished if busy(job)]:
         _told(f"{len(at_work)} of {len(found)} jobs are run by another process")
-    if left := len(unfinished) - len(at_work):
+    free = [job for job in unfinished if job not in at_work]
+    if left := sum(broken_off(job) for job in free):
         _warned(
             f"{left} of {len(found)} jobs were broken off; to go on, with what was not begun too: "
             f"the same command with hydra.sweep.dir={sweep}"
