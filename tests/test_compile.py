@@ -25,9 +25,7 @@ CASES = {
 @pytest.mark.slow
 @pytest.mark.parametrize("name", CASES)
 def test_compiled_losses_equal_plain_ones(name, monkeypatch):
-    monkeypatch.setenv(
-        "TORCHINDUCTOR_COMPILE_THREADS", "1"
-    )  # no pool, whose processes take seconds
+    monkeypatch.setenv("TORCHINDUCTOR_COMPILE_THREADS", "1")  # a pool takes seconds to start
     [tree] = composed({name: CASES[name]}, (*BASE, f"batch_size={BATCH}")).values()
     plain = list(numbers(losses(tree)))
     torch._dynamo.reset()

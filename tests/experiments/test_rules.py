@@ -31,7 +31,7 @@ def ranked(ranks, ours: float, rival: float) -> dict[str, list[str]]:
         }
         for k, data in enumerate(("a", "b"))
     }
-    head, _, *body = ranks.table(found).splitlines()
+    head, _, *body = ranks.table(found, overlap=0.0).splitlines()
     assert len([line for line in body if line.startswith("|")]) == len(rows) + 3
     named = "− joint · concat: accuracy | EDM % | missing | mean rank in accuracy"
     assert head == f"| row | {named} | a | b |"
@@ -75,12 +75,24 @@ def test_differences_are_means_over_data_with_intervals(module_of):
     assert told[ranks.REFERENCE][:3] == ["", "", ""]
     assert told[ranks.RIVAL][0].startswith("**26.5 (")  # 80 less 53.5
     assert told[ranks.RIVAL][1].startswith("**−26.5 (")
-    assert told[ranks.RIVAL][2] == "**10.0 (10.0 to 10.0)**"
+    assert told[ranks.RIVAL][2] == "10.0 (10.0 to 10.0)"  # no spread, no test
     assert told["row 0"][2] == "0.0 (0.0 to 0.0)"
-    same = "**{0} ({0} to {0})**"
+    same = "{0} ({0} to {0})"
     assert told["beside"] == [f"| amco | {' | '.join(map(same.format, (10.0, '−10.0', 1.0)))} |"]
     assert told["row 6"][0].startswith("0.6 (")
-    assert "10.0 (10.0 to 10.0) points of accuracy beside amco" in told["said"][0]
+
+
+def test_differences_allow_for_the_samples_that_splits_share(module_of):
+    ranks = module_of(EXPERIMENTS / "comparison", "ranks")
+    assert ranks.shared() == pytest.approx(1 / 3)
+    values = [1.0, 2.0, 3.0, 2.0, 1.5, 2.5, 2.0, 3.5, 0.5, 2.0]
+    wide, narrow = ((r := re.findall(r"[\d.]+", ranks.told([values], share)[0])) and float(r[2])
+                    - float(r[1]) for share in (1 / 3, 0.0))  # fmt: skip
+    assert wide / narrow == pytest.approx((0.1 + 1 / 3) ** 0.5 / 0.1**0.5, rel=0.1)
+    counted = [f"{text[:2]}" == "**" for text in ranks.told([values, *[[1.0, -1.0] * 5] * 99], 0.3)]
+    alone = ranks.told([values], 0.3)
+    assert alone[0].startswith("**")
+    assert not any(counted)  # one of a hundred does not survive
 
 
 def test_the_committed_ranks_are_those_of_the_runs(module_of, load):
